@@ -1,0 +1,66 @@
+# The front door. `make` alone lists what there is.
+#
+# Everything below sets up what it needs: a virtual environment in .venv (serving parts first, the training
+# parts with torch only where a target needs them). Nothing outside this folder is changed, except that missing
+# Debian packages are installed when run as root (scripts/system-packages.sh says which and why).
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    ?= out
+SERIES ?=
+PORT   ?= 8001
+
+# numpy<2 for nvidia-pytriton and torch's CPU build are pinned there, together with everything else.
+PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-slow lint format accuracy clean setup setup-dev
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.made:
+	@scripts/system-packages.sh $(PYTHON)
+	@echo "set-up: virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml server/pyproject.toml client/pyproject.toml
+	@echo "set-up: Triton, OpenVINO and the client (about a minute)"
+	@$(PIP) -e "core[files]" -e server -e "client[report]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serving constraints.txt requirements-dev.txt training/pyproject.toml export/pyproject.toml
+	@echo "set-up: torch, nnU-Net and the test tools (about two minutes)"
+	@$(PIP) -e "core[files]" -e server -e "client[report]" -e export -e training -r requirements-dev.txt
+	@touch $@
+
+setup: $(VENV)/.serving ## install the serving parts only
+setup-dev: $(VENV)/.dev ## install everything, torch and nnU-Net included
+
+demo: $(VENV)/.serving ## a DICOM series goes in, a measured report comes out (SERIES=folder for your own)
+	@$(BIN)/python scripts/demo.py --out $(OUT)/demo $(if $(SERIES),--series "$(SERIES)")
+
+serve: $(VENV)/.serving ## start the server on 127.0.0.1:$(PORT) and keep it running (Ctrl-C stops it)
+	@$(BIN)/spine-server --grpc-port $(PORT)
+
+test: $(VENV)/.dev ## the fast tests, against a real Triton server
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.dev ## the tests that take minutes
+	@$(BIN)/python -m pytest -m "slow and not gpu"
+
+accuracy: $(VENV)/.dev ## held-out phantoms through a running server: Dice, level names, errors in mm
+	@$(BIN)/python -m spine_training.accuracy --out $(OUT)/accuracy
+
+lint: $(VENV)/.dev ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy core/src client/src server/src export/src training/src
+
+format: $(VENV)/.dev ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+clean: ## remove the virtual environment and all results
+	rm -rf $(VENV) $(OUT)
