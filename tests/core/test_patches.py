@@ -1,0 +1,107 @@
+"""The CNN's patch: orientation, shift, z-score, masks, and what lies outside the volume."""
+
+import time
+
+import numpy as np
+import pytest
+
+from spinecore.disc_frame import DiscFrame
+from spinecore.labels import Class
+from spinecore.patches import PATCH_SHAPE, POSTERIOR_SHIFT_MM, extract_patch
+
+UPRIGHT = {"cranial": (0, 0, 1), "anterior": (0, -1, 0)}
+
+
+def centred_affine(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, float, float]) -> np.ndarray:
+    """Affine of an LPS-aligned grid whose middle is at the LPS origin."""
+    affine = np.diag([*spacing_xyz, 1.0])
+    affine[:3, 3] = -(np.array(shape_zyx[::-1]) - 1) / 2 * spacing_xyz
+    return affine
+
+
+def lps_of_patch_voxels() -> np.ndarray:
+    """LPS of each patch voxel for an upright frame at the origin: (64, 64, 32, 3)."""
+    s, a, left = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in PATCH_SHAPE), indexing="ij")
+    return np.stack([left, POSTERIOR_SHIFT_MM - a, s], axis=-1)
+
+
+def linear_image(shape_zyx: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
+    """x + 10 y + 100 z at every voxel: reproduced exactly by linear interpolation."""
+    z, y, x = np.meshgrid(*(np.arange(n) for n in shape_zyx), indexing="ij")
+    lps = np.stack([x, y, z], axis=-1) @ affine[:3, :3].T + affine[:3, 3]
+    return (lps @ [1.0, 10.0, 100.0]).astype(np.float32)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (4.4, 0.6, 0.6)])
+def test_patch_samples_the_points_it_says(spacing: tuple[float, float, float]) -> None:
+    shape = tuple(int(90 / s) for s in spacing[::-1])
+    affine = centred_affine(shape, spacing)
+    empty = np.zeros(shape, np.uint8)
+    frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
+    patch = extract_patch(linear_image(shape, affine), empty, empty > 0, affine, frame)
+    expected = lps_of_patch_voxels() @ [1.0, 10.0, 100.0]
+    expected = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(patch[0], expected, atol=1e-3)
+    assert patch.dtype == np.float32 and patch.shape == (4, *PATCH_SHAPE)
+
+
+def test_axis_order_and_direction_of_the_grid_do_not_matter() -> None:
+    shape = (90, 80, 100)
+    affine = centred_affine(shape, (1.0, 1.0, 1.0))
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=shape).astype(np.float32)
+    classes = rng.integers(0, 6, shape).astype(np.uint8)
+    frame = DiscFrame.from_axes((2, -3, 4), cranial=(0.1, 0.2, 1), anterior=(0, -1, 0.1))
+    straight = extract_patch(image, classes, classes == Class.DISC, affine, frame)
+    turn = np.array([[0, 0, 1, 0], [0, -1, 0, 79], [1, 0, 0, 0], [0, 0, 0, 1.0]])  # new (x,y,z) -> old index
+    image2, classes2 = (a.transpose(2, 1, 0)[:, ::-1] for a in (image, classes))
+    turned = extract_patch(image2, classes2, classes2 == Class.DISC, affine @ turn, frame)
+    np.testing.assert_allclose(turned, straight, atol=1e-4)
+
+
+def test_mask_channels_hold_bone_this_disc_and_canal() -> None:
+    shape = (90, 90, 90)
+    classes = np.zeros(shape, np.uint8)
+    bone = {20: Class.SACRUM, 44: Class.BODY, 60: Class.C2}
+    for z, kind in bone.items():
+        classes[z] = kind
+    classes[30:34], classes[50] = Class.DISC, Class.CANAL
+    disc = np.zeros(shape, bool)
+    disc[32:34] = True
+    frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
+    patch = extract_patch(
+        np.zeros(shape, np.float32), classes, disc, centred_affine(shape, (1.0, 1.0, 1.0)), frame
+    )
+    profile = patch[1:, :, 32, 16]  # patch index i lies at voxel z = i + 13
+    assert np.flatnonzero(profile[0] == 1).tolist() == [7, 31, 47]
+    assert np.flatnonzero(profile[1] == 1).tolist() == [19, 20]
+    assert np.flatnonzero(profile[2] == 1).tolist() == [37]
+    assert not patch[0].any()  # a constant image carries nothing
+
+
+def test_outside_the_volume_is_zero_and_not_counted_in_the_z_score() -> None:
+    shape = (90, 90, 90)
+    affine = centred_affine(shape, (1.0, 1.0, 1.0))
+    image = np.random.default_rng(0).normal(500, 50, shape).astype(np.float32)
+    empty = np.zeros(shape, np.uint8)
+    frame = DiscFrame.from_axes((0, 0, 40), **UPRIGHT)
+    patch = extract_patch(image, empty, empty > 0, affine, frame)[0]
+    inside = patch[:36]  # the patch reaches from z = 8.5 mm to 71.5 mm, the volume ends at 44.5 mm
+    assert abs(inside.mean()) < 0.02 and abs(inside.std() - 1) < 0.02
+    assert not patch[37:].any()
+    far = DiscFrame.from_axes((0, 0, 400), **UPRIGHT)
+    assert not extract_patch(image, empty, empty > 0, affine, far).any()
+
+
+def test_a_patch_takes_less_than_60_ms() -> None:
+    shape = (400, 400, 16)
+    image = np.ones(shape, np.float32)
+    classes = np.ones(shape, np.uint8)
+    affine = centred_affine(shape, (4.4, 0.6, 0.6))
+    frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
+    best = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        extract_patch(image, classes, classes > 1, affine, frame)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.06
