@@ -29,7 +29,13 @@ NORMALIZATIONS = (
 RESAMPLING_KINDS = ("default", "torch")
 ANISOTROPY_THRESHOLD = 3.0
 MAX_OUTPUTS = 255
-_INTEGER_LISTS = ("transpose_forward", "transpose_backward", "patch_size", "mirror_axes", "regions_class_order")
+_INTEGER_LISTS = (
+    "transpose_forward",
+    "transpose_backward",
+    "patch_size",
+    "mirror_axes",
+    "regions_class_order",
+)
 _CT_INTENSITY = {"mean", "std", "percentile_00_5", "percentile_99_5"}
 
 Triple = tuple[int, int, int]
