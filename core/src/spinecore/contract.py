@@ -2,7 +2,8 @@
 
 One table (`MODELS`) names all tensors with Triton's data types and dims; `config.pbtxt`, the Python models
 and the client are held to it by tests. All payloads are flat and little-endian, C-ordered; every size is
-checked before anything is allocated.
+checked before anything is allocated. Only UINT8 payloads have an open dimension: for wider types, and for
+several dimensions, a byte count that wraps past 2^64 gets through Triton 2.51 and kills the Python stub.
 
 Codes of the InputErrors raised here:
 
@@ -22,6 +23,7 @@ intensity          voxel values beyond ±`MAX_INTENSITY`
 constant_image     all voxels of a channel are equal
 options_…          OPTIONS too long (size), not JSON (json), unknown key (key), bad value (value)
 data, plan         an inner tensor that `preprocess` did not write
+patches            an inner tensor that `identify` did not write
 classes            a class map of another size than the volume
 =================  ========================================================================
 """
@@ -85,6 +87,8 @@ MEASURE_CHANNELS = 4
 MEASURE_PATCH_SHAPE = (64, 64, 32)
 NETWORK_BATCH = 4
 MEASURE_BATCH = 32
+MAX_DISCS = 64
+"""More discs than any column has; what one report may hold."""
 
 VOLUME = Tensor("VOLUME", "UINT8", (-1,))
 SHAPE = Tensor("SHAPE", "INT64", (4,))
@@ -98,12 +102,14 @@ DATA_SHAPE = Tensor("DATA_SHAPE", "INT64", (4,))
 PLAN = Tensor("PLAN", "BYTES", (1,))
 CLASSES = Tensor("CLASSES", "UINT8", (-1,))
 FINDINGS = Tensor("FINDINGS", "BYTES", (1,))
-PATCHES = Tensor("PATCHES", "FP32", (-1, MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE))
+PATCHES = Tensor("PATCHES", "UINT8", (-1,))
 ONE_PATCH = Tensor("PATCHES", "FP32", (MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE))
-HEIGHTS = Tensor("DISC_HEIGHT_MM", "FP32", (-1, 4))
 ONE_HEIGHT = Tensor("DISC_HEIGHT_MM", "FP32", (4,))
-CANAL_APS = Tensor("CANAL_AP_MM", "FP32", (-1, 1))
 ONE_CANAL_AP = Tensor("CANAL_AP_MM", "FP32", (1,))
+SECONDS = Tensor("SECONDS", "FP64", (1,))
+STAGE_SECONDS = tuple(
+    Tensor(f"{stage}_SECONDS", "FP64", (1,), optional=True) for stage in ("PREPROCESS", "SEGMENT", "IDENTIFY")
+)
 
 REQUEST = (VOLUME, SHAPE, DTYPE, AFFINE, OPTIONS)
 
@@ -111,11 +117,11 @@ MODELS: dict[str, Model] = {
     model.name: model
     for model in (
         Model("spine_mri", REQUEST, (LABELS, REPORT)),
-        Model("preprocess", REQUEST, (DATA, DATA_SHAPE, PLAN)),
-        Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES,)),
-        Model("identify", (*REQUEST, CLASSES), (LABELS, PATCHES, FINDINGS)),
+        Model("preprocess", REQUEST, (DATA, DATA_SHAPE, PLAN, SECONDS)),
+        Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES, SECONDS)),
+        Model("identify", (*REQUEST, CLASSES), (LABELS, PATCHES, FINDINGS, SECONDS)),
         Model("measure_cnn", (ONE_PATCH,), (ONE_HEIGHT, ONE_CANAL_AP), MEASURE_BATCH),
-        Model("report", (FINDINGS, HEIGHTS, CANAL_APS), (REPORT,)),
+        Model("report", (FINDINGS, PATCHES, *STAGE_SECONDS), (REPORT,)),
     )
 }
 """All models whose tensors do not depend on the network; `network_model` adds the network itself."""
@@ -303,3 +309,21 @@ def decode_classes(classes: Bytes, *, shape_zyx: tuple[int, int, int]) -> Bytes:
             "classes", f"CLASSES must hold one byte per voxel of {shape_zyx}; it has {classes.size:,}."
         )
     return classes.reshape(shape_zyx)
+
+
+def encode_patches(patches: AnyArray) -> dict[str, AnyArray]:
+    """The tensor PATCHES from the patches (N, 4, 64, 64, 32) of N discs, by name; N may be 0."""
+    return {PATCHES.name: np.ascontiguousarray(patches, dtype="<f4").reshape(-1).view(np.uint8)}
+
+
+def decode_patches(patches: Bytes) -> npt.NDArray[np.float32]:
+    """Read the tensor PATCHES as (N, 4, 64, 64, 32) float32, a view. InputError ``patches``."""
+    shape = (MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE)
+    patch_bytes = 4 * math.prod(shape)
+    if patches.dtype != np.uint8 or patches.size % patch_bytes or patches.size > MAX_DISCS * patch_bytes:
+        expected = f"up to {MAX_DISCS} patches of {patch_bytes:,} bytes"
+        raise InputError("patches", f"PATCHES must hold {expected}; it has {patches.nbytes:,} bytes.")
+    values = np.ascontiguousarray(patches).view("<f4").reshape(-1, *shape)
+    if not np.isfinite(values).all():
+        raise InputError("patches", "PATCHES holds NaN or infinite values.")
+    return values
