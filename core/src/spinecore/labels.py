@@ -30,6 +30,8 @@ VERTEBRA_NAMES: dict[int, str] = {
 }
 LABEL_OF_VERTEBRA: dict[str, int] = {name: label for label, name in VERTEBRA_NAMES.items()}
 
+C2 = 2
+MOBILE_VERTEBRAE: tuple[int, ...] = tuple(range(3, 25))  # C3…L5, the 22 between C2 and the sacrum
 SACRUM = 26
 CANAL = 61
 DISC_OFFSET = 100
