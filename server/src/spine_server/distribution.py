@@ -1,0 +1,87 @@
+"""Finds the Triton that the nvidia-pytriton wheel carries, and the libpython its Python stub must load.
+
+The wheel holds a plain `tritonserver` with the Python backend, and one stub per Python version. The stub is
+linked against ``libpython3.X.so.1.0``. A virtual environment made from a shared build outside the system's
+folders (pyenv, conda, uv) has its own: if the loader is not pointed there, the stub silently runs on the
+system's Python.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytriton.utils import distribution as wheel
+
+from spine_server.errors import PreconditionError
+
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+LIBPYTHON = f"libpython{PYTHON_VERSION}.so.1.0"
+
+
+@dataclass(frozen=True)
+class TritonDistribution:
+    """Where the parts of the wheel are."""
+
+    executable: Path
+    python_backend: Path
+    stub: Path
+    libraries: Path
+
+    def library_path(self) -> str:
+        """Value of LD_LIBRARY_PATH under which every part of Triton finds its libraries."""
+        folders = [str(self.libraries)]
+        if (libpython := libpython_folder()) is not None:
+            folders.append(str(libpython))
+        if inherited := os.environ.get("LD_LIBRARY_PATH"):
+            folders.append(inherited)
+        return ":".join(folders)
+
+    def binaries(self) -> tuple[Path, ...]:
+        """All that the dynamic loader must be able to load."""
+        return (self.executable, self.python_backend / "libtriton_python.so", self.stub)
+
+
+def find_distribution() -> TritonDistribution:
+    """The wheel's Triton, for the Python that runs this.
+
+    Raises
+    ------
+    PreconditionError
+        The wheel is damaged, or has no stub for this Python version.
+    """
+    root = wheel.get_root_module_path() / "tritonserver"
+    found = TritonDistribution(
+        executable=root / "bin" / "tritonserver",
+        python_backend=root / "backends" / "python",
+        stub=wheel.get_stub_path(PYTHON_VERSION),
+        libraries=wheel.get_libs_path(),
+    )
+    if not found.stub.is_file():
+        raise PreconditionError(
+            [f"nvidia-pytriton has no Python stub for Python {PYTHON_VERSION}; use 3.10 to 3.13."]
+        )
+    missing = [path.name for path in found.binaries() if not path.is_file()]
+    if missing:
+        raise PreconditionError([f"nvidia-pytriton is damaged ({', '.join(missing)} missing); reinstall it."])
+    return found
+
+
+def libpython_folder() -> Path | None:
+    """The folder of this interpreter's own libpython, or None where only the system's loader can know.
+
+    None is also the answer for an interpreter that was built without a shared libpython; the system's, of the
+    same version, then serves as well, since the stub finds the environment's packages by PATH.
+    """
+    variables = sysconfig.get_config_vars()
+    libdir = Path(str(variables.get("LIBDIR") or sys.base_prefix + "/lib"))
+    candidates = (libdir, libdir / str(variables.get("MULTIARCH") or ""), Path(sys.base_prefix) / "lib")
+    return next((folder for folder in candidates if (folder / LIBPYTHON).is_file()), None)
+
+
+def interpreter_folder() -> Path:
+    """The folder of the running interpreter, unresolved: by it the stub knows a virtual environment."""
+    return Path(sys.executable).absolute().parent

@@ -1,0 +1,177 @@
+"""A Triton server of this process: started, waited for, watched and stopped with nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from types import TracebackType
+
+from spine_server import launch, preconditions
+from spine_server.canary import run_canary, wait_until_live
+from spine_server.distribution import find_distribution
+from spine_server.errors import CanaryError, PreconditionError, StartError
+from spine_server.leftovers import RunToken, remove_leftovers
+from spine_server.options import ServerOptions
+from spine_server.output import OutputTail
+from spine_server.ports import LOOPBACK, with_ports_chosen
+from spine_server.repository import default_repository
+from spine_server.run_folder import lay_out_backends
+
+_ANY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}
+
+
+class EmbeddedTriton:
+    """The real Triton from the nvidia-pytriton wheel, serving SpineServe's model repository.
+
+    As a context manager it is ready inside the block, a canary volume having gone through, and gone after
+    it::
+
+        with EmbeddedTriton() as server:
+            client = SpineClient(server.grpc_url)
+
+    Raises
+    ------
+    PreconditionError
+        From `start`, before anything is started: what is missing, one sentence each.
+    StartError, CanaryError
+        From `start`: Triton died, hung, or does not answer as it should. Nothing is left running.
+    """
+
+    def __init__(self, options: ServerOptions | None = None) -> None:
+        self.options = options or ServerOptions()
+        self.started_in_s = 0.0
+        """Seconds from the order to start to the canary's answer."""
+        self._process: subprocess.Popen[str] | None = None
+        self._token: RunToken | None = None
+        self._output: OutputTail | None = None
+
+    @property
+    def grpc_url(self) -> str:
+        """``host:port`` for gRPC clients on this machine."""
+        return self._url(self.options.host, self.options.grpc_port)
+
+    @property
+    def http_url(self) -> str | None:
+        """``host:port`` for HTTP clients, or None while HTTP is off."""
+        port = self.options.http_port
+        return None if port is None else self._url(LOOPBACK, port)
+
+    @property
+    def metrics_url(self) -> str | None:
+        """The address that Prometheus scrapes, or None while metrics are off."""
+        port = self.options.metrics_port
+        return None if port is None else f"http://{self._url(self.options.host, port)}/metrics"
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of tritonserver while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Check, start, and wait until the canary came back."""
+        began = time.monotonic()
+        self.options = with_ports_chosen(self.options)
+        repository = self.options.repository or default_repository()
+        distribution = find_distribution()
+        remove_leftovers()
+        if problems := preconditions.problems(self.options, repository, distribution):
+            raise PreconditionError(problems)
+        self._token = RunToken()
+        try:
+            command = launch.command_line(
+                self.options,
+                executable=distribution.executable,
+                repository=repository.resolve(),
+                backends=lay_out_backends(self._token.run_folder, distribution),
+                run_name=self._token.name,
+            )
+            self._spawn(command, launch.environment(distribution))
+            self._wait_until_ready(began + self.options.start_timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+        self.started_in_s = time.monotonic() - began
+
+    def wait(self) -> int:
+        """Block until tritonserver ends by itself; its exit code (negative: the signal that killed it)."""
+        if self._process is None:
+            raise StartError("The server has not been started.")
+        return self._process.wait()
+
+    def stop(self) -> bool:
+        """Stop serving, let requests in flight finish, leave nothing behind. False if it had to be killed."""
+        clean = True
+        if self._process is not None:
+            clean = self._end_process(self._process)
+        if self._output is not None:
+            self._output.close()
+        if self._token is not None:
+            self._token.release()
+        self._process = self._token = None
+        return clean
+
+    def last_words(self) -> str:
+        """What Triton last said about a failure, with a hint where one is known."""
+        return self._output.explanation() if self._output else ""
+
+    def __enter__(self) -> EmbeddedTriton:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
+        assert self._token is not None
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=self._token.run_folder,
+            start_new_session=True,  # Ctrl-C in a terminal is for us, who then stop Triton in order
+            pass_fds=(self._token.lock_fd,),
+        )
+        assert self._process.stdout is not None
+        self._output = OutputTail(self._process.stdout, self.options.log_file)
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        try:
+            wait_until_live(self.grpc_url, deadline=deadline, check=self._check_alive)
+            run_canary(self.grpc_url, timeout_s=max(1.0, deadline - time.monotonic()))
+        except CanaryError as error:
+            raise CanaryError(f"{error}\n{self.last_words()}".rstrip()) from None
+
+    def _check_alive(self) -> None:
+        assert self._process is not None and self._output is not None
+        if (code := self._process.poll()) is not None:
+            self._output.close()
+            raise StartError(
+                f"Triton ended with exit code {code} while starting. Its last words:\n{self.last_words()}"
+            )
+
+    def _end_process(self, process: subprocess.Popen[str]) -> bool:
+        clean = True
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            process.wait(timeout=self.options.stop_timeout_s + 5.0)
+        except subprocess.TimeoutExpired:
+            clean = False
+        with contextlib.suppress(ProcessLookupError):  # the stubs share Triton's session; none may outlive it
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return clean
+
+    @staticmethod
+    def _url(host: str, port: int) -> str:
+        reachable = _ANY_ADDRESS.get(host, host)
+        return f"[{reachable}]:{port}" if ":" in reachable and "[" not in reachable else f"{reachable}:{port}"

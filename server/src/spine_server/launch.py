@@ -1,0 +1,102 @@
+"""The command line and the environment that Triton is started with."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+from pathlib import Path
+
+from spine_server.distribution import TritonDistribution, interpreter_folder
+from spine_server.options import LOG_LEVELS, LogLevel, ServerOptions
+from spine_server.ports import LOOPBACK
+
+STUB_START_TIMEOUT_S = 120
+"""How long one stage may take to import its packages: several start at once, perhaps on few cores."""
+
+_CLOSED_TO_CALLERS = "model-repository,shared-memory,trace,logging"
+_PYTHON_BACKENDS = ("python", "openvino")
+
+
+def command_line(
+    options: ServerOptions, *, executable: Path, repository: Path, backends: Path, run_name: str
+) -> list[str]:
+    """Triton's whole command line; every port in `options` has been chosen by now."""
+    command = [
+        *_dies_with_us(),
+        str(executable),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={max(1, int(options.stop_timeout_s))}",
+        *_listener_arguments(options),
+        *_log_arguments(options.log_level),
+    ]
+    for backend in _PYTHON_BACKENDS:
+        command += [
+            f"--backend-config={backend},shm-region-prefix-name={run_name}",
+            f"--backend-config={backend},stub-timeout-seconds={STUB_START_TIMEOUT_S}",
+        ]
+    if options.profile == "cpu":
+        command += [
+            "--model-config-name=cpu",
+            "--pinned-memory-pool-byte-size=0",
+            "--allow-gpu-metrics=false",
+        ]
+    return command
+
+
+def environment(distribution: TritonDistribution) -> dict[str, str]:
+    """The environment by which the stub finds this interpreter's libpython and packages."""
+    inherited = os.environ.get("PATH", os.defpath)
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": distribution.library_path(),
+        "PATH": f"{interpreter_folder()}{os.pathsep}{inherited}",
+        "PYTHONDONTWRITEBYTECODE": "1",  # a repository may be read-only, and should stay as checked in
+    }
+
+
+def _dies_with_us() -> list[str]:
+    """A wrapper by which the kernel stops Triton when we are killed outright.
+
+    The kernel's rule is about the starting thread, so it is left out in threads that may end before the
+    server.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [setpriv, "--pdeathsig", "TERM"]
+
+
+def _listener_arguments(options: ServerOptions) -> list[str]:
+    # What changes a running server is closed with a key that nobody is told.
+    key = secrets.token_hex(16)
+    arguments = [
+        f"--grpc-address={options.host}",
+        f"--grpc-port={options.grpc_port}",
+        f"--grpc-restricted-protocol={_CLOSED_TO_CALLERS}:admin-key={key}",
+        f"--allow-http={'false' if options.http_port is None else 'true'}",
+        f"--allow-metrics={'false' if options.metrics_port is None else 'true'}",
+    ]
+    if options.http_port is not None:
+        arguments += [
+            f"--http-address={LOOPBACK}",
+            f"--http-port={options.http_port}",
+            f"--http-restricted-api={_CLOSED_TO_CALLERS}:admin-key={key}",
+        ]
+    if options.metrics_port is not None:
+        arguments += [f"--metrics-address={options.host}", f"--metrics-port={options.metrics_port}"]
+    return arguments
+
+
+def _log_arguments(level: LogLevel) -> list[str]:
+    shown = LOG_LEVELS.index(level)
+    return [
+        f"--log-warning={'true' if shown >= LOG_LEVELS.index('warning') else 'false'}",
+        f"--log-info={'true' if shown >= LOG_LEVELS.index('info') else 'false'}",
+        f"--log-verbose={1 if level == 'verbose' else 0}",
+        "--log-format=ISO8601",
+    ]

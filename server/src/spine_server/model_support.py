@@ -1,0 +1,187 @@
+"""What the Python models in `model_repository/` share, so that each of them is only decode → core → encode.
+
+A model derives from `Stage` and writes `load` (once, from its files) and `handle` (one request). The base
+takes care of reading tensors, of answering errors cleanly (no stack trace, path or value of the caller's data
+reaches the client), of requests cancelled while they waited, and of one log line per request with its id and
+duration.
+
+Imported only inside Triton's Python stub, which provides `triton_python_backend_utils`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
+
+from spine_server import wire_errors
+from spinecore.errors import InputError, ModelError
+
+Array = NDArray[Any]
+
+
+class CancelledError(Exception):
+    """The caller no longer waits for this request."""
+
+
+class StageRequest:
+    """One request: its id, its tensors, and whether anyone still waits for it."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.id = wire_errors.safe_request_id(request.request_id())
+
+    def tensor(self, name: str) -> Array:
+        """The tensor `name`, a view of shared memory: valid while the request is worked on.
+
+        Raises
+        ------
+        InputError
+            The caller left it out.
+        """
+        array = self.optional(name)
+        if array is None:
+            raise InputError("missing_input", f"The input {name} is missing.")
+        return array
+
+    def optional(self, name: str) -> Array | None:
+        """The tensor `name`, or None where the caller left it out."""
+        tensor = pb_utils.get_input_tensor_by_name(self._request, name)
+        if tensor is None:
+            return None
+        array: Array = tensor.as_numpy()
+        return array
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `CancelledError` when the caller has given up or its deadline has passed."""
+        if self._request.is_cancelled():
+            raise CancelledError
+
+
+class Stage:
+    """Base of the Python models: `load` once, then `handle` for each request."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Triton's entry: remember where the files are, then `load`."""
+        config = json.loads(args["model_config"])
+        self.name: str = args["model_name"]
+        self.repository = Path(args["model_repository"]).parent
+        self.parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self.load()
+
+    def load(self) -> None:
+        """Read what all requests need. `self.repository` and `self.parameters` are set."""
+
+    def handle(self, request: StageRequest) -> Mapping[str, Array]:
+        """Answer one request with its output tensors by name."""
+        raise NotImplementedError
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Triton's entry: answer each request, whatever happens to its neighbours."""
+        return [self._answer(StageRequest(request)) for request in requests]
+
+    def _answer(self, request: StageRequest) -> Any:
+        started = time.monotonic()
+        try:
+            request.raise_if_cancelled()
+            tensors = [pb_utils.Tensor(name, array) for name, array in self.handle(request).items()]
+            response, outcome = pb_utils.InferenceResponse(tensors), "ok"
+        except Exception as error:
+            response, outcome = error_response(error, stage=self.name, request_id=request.id)
+        log_request(self.name, request.id, outcome, time.monotonic() - started)
+        return response
+
+
+def error_response(error: Exception, *, stage: str, request_id: str) -> tuple[Any, str]:
+    """The answer to a request that failed, and the error's code for the log."""
+    code, status, sentence = _classify(error, stage, request_id)
+    if code == wire_errors.INTERNAL:
+        _log_unexpected(error, stage, request_id)
+    failure = pb_utils.TritonError(wire_errors.wire_message(code, sentence), status)
+    return pb_utils.InferenceResponse(output_tensors=[], error=failure), code
+
+
+def _classify(error: Exception, stage: str, request_id: str) -> tuple[str, Any, str]:
+    status = pb_utils.TritonError
+    if isinstance(error, InputError):
+        return error.code, status.INVALID_ARG, str(error)
+    if isinstance(error, ModelError):
+        return wire_errors.MODEL, status.INTERNAL, str(error)
+    if isinstance(error, CancelledError):
+        return (
+            wire_errors.CANCELLED,
+            status.CANCELLED,
+            f"The request was cancelled before {stage} had finished.",
+        )
+    if isinstance(error, MemoryError):
+        return (
+            wire_errors.OUT_OF_MEMORY,
+            status.UNAVAILABLE,
+            f"The stage {stage} ran out of memory; try again later.",
+        )
+    if isinstance(error, NetworkCallError):
+        return wire_errors.INTERNAL, error.status, str(error)
+    sentence = (
+        f"The stage {stage} failed unexpectedly; the server's log has details under request {request_id}."
+    )
+    return wire_errors.INTERNAL, status.INTERNAL, sentence
+
+
+class NetworkCallError(Exception):
+    """A network that a stage called answered with an error; `status` is Triton's code of it."""
+
+    def __init__(self, network: str, status: Any) -> None:
+        super().__init__(f"The network {network} did not answer a patch.")
+        self.status = status
+
+
+def call_network(network: str, inputs: Mapping[str, Array], output: str, *, request: StageRequest) -> Array:
+    """Run another model of this server (BLS) and wait for one of its outputs, a view of shared memory.
+
+    Raises
+    ------
+    NetworkCallError
+        The network answered with an error, which is logged.
+    CancelledError
+        The caller gave up meanwhile.
+    """
+    call = pb_utils.InferenceRequest(
+        model_name=network,
+        request_id=request.id,
+        inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
+        requested_output_names=[output],
+    )
+    response = call.exec()
+    if response.has_error():
+        request.raise_if_cancelled()
+        pb_utils.Logger.log_error(
+            f"request={request.id} network={network} error={response.error().message()}"
+        )
+        raise NetworkCallError(network, response.error().code())
+    array: Array = pb_utils.get_output_tensor_by_name(response, output).as_numpy()
+    return array
+
+
+def log_request(stage: str, request_id: str, outcome: str, seconds: float) -> None:
+    """One line per request and stage. Never holds anything of the volume."""
+    pb_utils.Logger.log_info(
+        f"request={request_id} stage={stage} outcome={outcome} ms={1000.0 * seconds:.1f}"
+    )
+
+
+def _log_unexpected(error: Exception, stage: str, request_id: str) -> None:
+    # The places and the kind of the error, not its text: that may quote the caller's data.
+    places = " < ".join(
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in reversed(traceback.extract_tb(error.__traceback__))
+    )
+    pb_utils.Logger.log_error(
+        f"request={request_id} stage={stage} unexpected={type(error).__name__} at {places}"
+    )

@@ -1,0 +1,156 @@
+"""Finds a model repository and checks that all its models are complete for a profile, before Triton is
+started.
+
+Triton's own answer to a missing file is a page of log; here each problem is one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tritonclient.grpc import model_config_pb2
+
+from spine_server.errors import PreconditionError
+from spine_server.options import Profile
+
+ENTRY_MODEL = "spine_mri"
+REPOSITORY_VARIABLE = "SPINESERVE_MODEL_REPOSITORY"
+
+_DEFAULT_FILE = {"python": "model.py", "openvino": "model.xml", "tensorrt_plan": "model.plan"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One folder of the repository with the configuration that a profile takes."""
+
+    folder: Path
+    config: Any
+    """`model_config_pb2.ModelConfig`"""
+
+    @property
+    def name(self) -> str:
+        """Folder name, by which Triton serves the model."""
+        return self.folder.name
+
+    @property
+    def kind(self) -> str:
+        """``"ensemble"``, ``"python"``, ``"openvino"`` or ``"tensorrt_plan"``."""
+        return str(self.config.backend or self.config.platform)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that version 1 needs; None for an ensemble."""
+        if self.kind == "ensemble":
+            return None
+        default = _DEFAULT_FILE.get(self.kind, "")
+        return self.folder / "1" / (self.config.default_model_filename or default)
+
+    def steps(self) -> list[str]:
+        """Models this one hands its work to: an ensemble's steps, or the network that `segment` calls."""
+        if self.kind == "ensemble":
+            return [step.model_name for step in self.config.ensemble_scheduling.step]
+        if "network" in self.config.parameters:
+            return [self.config.parameters["network"].string_value]
+        return []
+
+
+def default_repository() -> Path:
+    """The repository named by ``SPINESERVE_MODEL_REPOSITORY``, else the checkout's own, else
+    ``./model_repository``.
+
+    Raises
+    ------
+    PreconditionError
+        None of them exists.
+    """
+    if named := os.environ.get(REPOSITORY_VARIABLE):
+        return Path(named)
+    for parent in (*Path(__file__).resolve().parents[:4], Path.cwd()):
+        if (parent / "model_repository" / ENTRY_MODEL / "config.pbtxt").is_file():
+            return parent / "model_repository"
+    raise PreconditionError(
+        [f"No model repository found; name one with --repository or {REPOSITORY_VARIABLE}."]
+    )
+
+
+def config_file(folder: Path, profile: Profile) -> Path:
+    """The configuration that Triton takes for `profile`: ``configs/<profile>.pbtxt`` where it exists."""
+    variant = folder / "configs" / f"{profile}.pbtxt"
+    return variant if variant.is_file() else folder / "config.pbtxt"
+
+
+def read_model(folder: Path, profile: Profile) -> Model:
+    """Parse one model's configuration.
+
+    Raises
+    ------
+    PreconditionError
+        The configuration is missing or no valid protobuf text.
+    """
+    path = config_file(folder, profile)
+    try:
+        config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except FileNotFoundError:
+        raise PreconditionError([f"Model {folder.name} has no {path.name}."]) from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise PreconditionError([f"Model {folder.name}: {path.name} cannot be parsed ({error})."]) from None
+    return Model(folder, config)
+
+
+def repository_problems(repository: Path, profile: Profile) -> list[str]:
+    """One sentence for each thing that keeps `repository` from being served."""
+    if not repository.is_dir():
+        return [f"The model repository {repository} does not exist."]
+    models: dict[str, Model] = {}
+    problems: list[str] = []
+    for folder in sorted(
+        path for path in repository.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ):
+        try:
+            models[folder.name] = read_model(folder, profile)
+        except PreconditionError as error:
+            problems.extend(error.problems)
+    if ENTRY_MODEL not in models and not problems:
+        problems.append(f"{repository} holds no model {ENTRY_MODEL}; is it a SpineServe repository?")
+    for model in models.values():
+        problems.extend(_model_problems(model, models))
+    return problems
+
+
+def _model_problems(model: Model, models: dict[str, Model]) -> list[str]:
+    problems = [
+        f"Model {model.name} needs model {step}, which the repository lacks."
+        for step in model.steps()
+        if step not in models
+    ]
+    version = model.folder / "1"
+    if not version.is_dir():
+        problems.append(f"Model {model.name} has no version folder 1.")
+    elif model.file is not None and not model.file.is_file():
+        problems.append(f"Model {model.name} has no 1/{model.file.name}{_where_from(model)}.")
+    problems.extend(
+        _spec_problem(path, model) for path in sorted(version.glob("*.json")) if not _is_json_object(path)
+    )
+    return problems
+
+
+def _where_from(model: Model) -> str:
+    if model.kind == "tensorrt_plan":
+        return "; build it on the GPU that serves it with spine-export"
+    return "; export the network with spine-export" if model.kind == "openvino" else ""
+
+
+def _spec_problem(path: Path, model: Model) -> str:
+    return f"Model {model.name}: 1/{path.name} is no readable JSON object."
+
+
+def _is_json_object(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
