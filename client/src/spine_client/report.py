@@ -1,0 +1,143 @@
+"""The report as frozen dataclasses. Lengths in mm, volumes in mm³, points in LPS mm.
+
+`parse_report` is liberal about keys it does not know and strict about the major schema version and the types
+of what it reads. Names are None where a level could not be named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from spine_client.notices import Notice
+
+Point: TypeAlias = tuple[float, float, float]
+Line: TypeAlias = tuple[Point, Point]
+
+
+@dataclass(frozen=True)
+class DiscHeight:
+    """Distance between the two endplates in the midsagittal plane, mm.
+
+    Anterior, middle, posterior: at 85, 50 and 15 % of the disc's extent from its posterior edge; mean: over
+    the inner 80 %.
+    """
+
+    anterior: float | None
+    middle: float | None
+    posterior: float | None
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class HeightMeasurement:
+    """Disc height by geometry (from the label map) and by the measurement CNN."""
+
+    geometric: DiscHeight | None
+    cnn: DiscHeight | None
+
+
+@dataclass(frozen=True)
+class CanalMeasurement:
+    """Canal AP diameter at a disc, mm, perpendicular to the canal in the midsagittal plane."""
+
+    geometric: float | None
+    cnn: float | None
+
+
+@dataclass(frozen=True)
+class HeightLines:
+    """Where the geometric heights were taken: from endplate to endplate, LPS mm."""
+
+    anterior: Line | None
+    middle: Line | None
+    posterior: Line | None
+
+
+@dataclass(frozen=True)
+class Level:
+    """A vertebra by name and label number."""
+
+    name: str | None
+    label: int
+
+
+@dataclass(frozen=True)
+class Vertebra:
+    """One vertebral body. `complete` is false where the image's edge cuts it."""
+
+    name: str | None
+    label: int
+    centroid_lps_mm: Point
+    volume_mm3: float
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Disc:
+    """One disc with its measurements. `flags` are codes, e.g. ``"cnn_disagrees"``."""
+
+    name: str | None
+    label: int
+    upper: Level | None
+    lower: Level | None
+    centroid_lps_mm: Point
+    height_mm: HeightMeasurement
+    height_lines_lps_mm: HeightLines
+    canal_ap_mm: CanalMeasurement
+    canal_ap_line_lps_mm: Line | None
+    complete: bool
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Canal:
+    """The spinal canal as a whole."""
+
+    volume_mm3: float | None
+    min_ap_mm: float | None
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the levels got their names: by ``sacrum``, ``c2``, both, a ``hint``, or ``none``."""
+
+    method: str
+    named: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which network gave the numbers."""
+
+    name: str
+    version: str
+    sha256: str
+    trained_on: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the result comes from."""
+
+    schema_version: str
+    software_name: str
+    software_version: str
+    segmentation: ModelInfo | None
+    measurement: ModelInfo | None
+    disclaimer: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the server found, typed; `raw` is the JSON object as it came."""
+
+    vertebrae: tuple[Vertebra, ...]
+    discs: tuple[Disc, ...]
+    canal: Canal
+    naming: Naming
+    warnings: tuple[Notice, ...]
+    provenance: Provenance
+    timings_s: dict[str, float]
+    raw: dict[str, Any]

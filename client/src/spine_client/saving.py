@@ -1,0 +1,70 @@
+"""Writes results to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spine_client.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from spine_client.result import SpineResult
+
+Writer = Callable[["SpineResult", Path], None]
+
+
+def _write_json(result: SpineResult, path: Path) -> None:
+    path.write_text(result.to_json() + "\n", encoding="utf-8")
+
+
+def _write_labels(result: SpineResult, path: Path) -> None:
+    from spine_client.nifti import write_nifti
+
+    write_nifti(path, result.labels, result.affine)
+
+
+def _write_overlay(result: SpineResult, path: Path) -> None:
+    from spine_client.overlay import draw_overlay
+
+    draw_overlay(result, path)
+
+
+FORMATS: dict[str, tuple[str, Writer]] = {
+    "json": ("report.json", _write_json),
+    "nifti": ("labels.nii.gz", _write_labels),
+    "overlay": ("overlay.png", _write_overlay),
+}
+"""File name and writer of each format."""
+_NEEDS = {
+    "nifti": ("nifti", "nibabel", "Writing NIfTI"),
+    "overlay": ("report", "matplotlib", "Drawing overlays"),
+}
+"""Extra and package behind a format, and what they are for."""
+
+
+def missing_extra(name: str) -> MissingExtra | None:
+    """The error to raise for a format whose packages are not installed, None if all are there."""
+    if name not in _NEEDS:
+        return None
+    extra, package, feature = _NEEDS[name]
+    return None if find_spec(package) else MissingExtra(extra, feature)
+
+
+def save(result: SpineResult, directory: Path, formats: Sequence[str] | None) -> dict[str, Path]:
+    """Write `formats` (all if None) into `directory`; the path of each."""
+    chosen = list(FORMATS if formats is None else formats)
+    unknown = [name for name in chosen if name not in FORMATS]
+    if unknown:
+        raise InputError("format", f"unknown formats {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+    for name in chosen:
+        if error := missing_extra(name):
+            raise error
+    directory.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for name in chosen:
+        file_name, write = FORMATS[name]
+        write(result, directory / file_name)
+        written[name] = directory / file_name
+    return written
