@@ -1,0 +1,274 @@
+"""Paints what the network must find: canal, sacrum, C2, discs and vertebral bodies.
+
+The order decides who wins a voxel: canal first, then sacrum and C2, then discs, then bodies. In the midsagittal plane
+the canal is clear of all others by construction (`canal.anterior_wall`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinecore.labels import CANAL, SACRUM, disc_label
+from spinecore.phantom.canvas import Canvas, Mask
+from spinecore.phantom.column import C2, L5, LEVEL, S1, Vertebra
+from spinecore.phantom.grid import F32, Box, smooth_noise
+from spinecore.phantom.shapes import Array, BodyShape
+from spinecore.phantom.tissues import Tissue
+
+CORD_HALF_AP_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [3.2, 4, 3.4, 3.4, 3.8, 3.9, 4.2])
+CORD_HALF_WIDTH_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [4, 4.8, 4.2, 4.3, 6.2, 6.5, 6])
+
+
+def paint_spine(rng: np.random.Generator, canvas: Canvas) -> None:
+    """Paint all labelled structures."""
+    rim = float(rng.uniform(0.5, 1.6)), float(rng.uniform(0.5, 1.7))
+    paint_canal(rng, canvas)
+    for vertebra in canvas.column.vertebrae[: S1 + 1]:
+        paint_sacral_segment(rng, canvas, vertebra, rim)
+    paint_c2(rng, canvas, canvas.column.vertebrae[C2], rim)
+    ligament = float(rng.uniform(0.3, 1.8))
+    for vertebra in canvas.column.vertebrae[L5:C2]:
+        paint_ligaments(canvas, vertebra, ligament)
+    for disc in canvas.column.discs[S1:]:
+        paint_disc(rng, canvas, disc.index)
+    for vertebra in canvas.column.vertebrae[L5:C2]:
+        paint_body(rng, canvas, vertebra, rim)
+
+
+def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
+    """Epidural fat, dura, CSF, cord and roots."""
+    canal = canvas.canal
+    centre, half_ap, half_width = (a.astype(np.float32) for a in canal.at(canvas.s))
+    within = (canvas.s > canal.ends_mm[0]) & (canvas.s < canal.ends_mm[1])
+    across = (canvas.n - centre) / half_ap
+    front = canvas.by_level(canvas.column.half_depth_mm)
+    sheath = within & (canvas.n > 0.9 * front) & (across < 1.1)
+    canvas.paint(sheath & (np.abs(canvas.l) < 1.1 * half_width), Tissue.FAT_EPIDURAL)
+    width = half_width * (1 - np.float32(canal.narrowing) * np.clip(across, 0, 1))
+    room = np.clip(1 - np.abs(across) ** canal.exponent, 0, None) ** (1 / canal.exponent) * width
+    inside = within & (np.abs(canvas.l) < room)
+    outer = within & (np.abs(across) < 1.12) & (np.abs(canvas.l) < room + 1.2) & ~inside
+    if rng.random() < 0.7:
+        canvas.paint(outer, Tissue.LIGAMENT if rng.random() < 0.5 else Tissue.FAT_EPIDURAL)
+    canvas.paint(inside, Tissue.CSF)
+    canvas.labels[inside] = CANAL
+    paint_cord(rng, canvas, inside, centre, half_ap)
+
+
+def paint_cord(rng: np.random.Generator, canvas: Canvas, inside: Mask, centre: F32, half_ap: F32) -> None:
+    """The cord down to the conus, roots below it."""
+    conus = rng.uniform(8, 10.5)
+    full = np.clip((canvas.level - conus) / 1.2, 1e-3, 1)
+    offset = rng.uniform(-1.5, 1.5)
+    tall = np.minimum(canvas.by_level(CORD_HALF_AP_MM) * rng.uniform(0.85, 1.15), 0.85 * half_ap) * full
+    wide = canvas.by_level(CORD_HALF_WIDTH_MM) * rng.uniform(0.85, 1.15) * full
+    shift = np.clip(offset, -1, 1) * np.clip(half_ap - tall, 0, None) * 0.8
+    square = 1 - ((canvas.n - centre - shift) / tall) ** 2
+    cord = inside & (square > 0) & (canvas.l**2 < wide**2 * square)
+    canvas.paint(cord, Tissue.CORD)
+    low = inside & (canvas.level < conus + 0.8) & (canvas.n > centre - half_ap * rng.uniform(-0.4, 0.6)) & ~cord
+    where = np.nonzero(low.any(axis=(0, 2)))[0]
+    if where.size:
+        part = (slice(None), slice(int(where[0]), int(where[-1]) + 1), slice(None))
+        step = abs(float(canvas.grid.y_mm[1] - canvas.grid.y_mm[0]))
+        strands = smooth_noise(rng, low[part].shape, (18 / step, 2.4 / step, 2.4 / step))
+        canvas.tissue[part][low[part] & (strands > rng.uniform(0.3, 1.2))] = Tissue.ROOTS
+
+
+def body_box(canvas: Canvas, vertebra: Vertebra, margin_mm: float = 5.0) -> Box | None:
+    """The box around a body."""
+    shape = vertebra.shape
+    scale = 1.12 + abs(shape.taper) + shape.lip
+    half = (1.3 * shape.half_height + margin_mm, scale * shape.half_depth + margin_mm, scale * shape.half_width + margin_mm)
+    return canvas.grid.box(vertebra.frame, (-half[0], -half[1], -half[2]), half)
+
+
+def depths(shape: BodyShape, s: Array, n: Array, l: Array) -> tuple[Array, Array]:
+    """Depth in mm below a body's side wall and below its nearer endplate, positive inside."""
+    side = (1 - shape.radius(s, n, l) / shape.wall(s)) * min(shape.half_depth, 0.8 * shape.half_width)
+    return side, np.minimum(shape.top(n, l) - s, s - shape.bottom(n, l))
+
+
+def paint_body(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: tuple[float, float]) -> None:
+    """A vertebral body with its rim, basivertebral vein and now and then a lesion."""
+    veins = rng.uniform(1.2, 3), rng.uniform(-0.1, 0.5), rng.uniform(3, 9), rng.random() < 0.7
+    lesion = rng.random(3), rng.uniform(-8, 8, 3), rng.uniform(3, 8)
+    box = body_box(canvas, vertebra)
+    if box is None:
+        return
+    s, n, l = canvas.grid.local(vertebra.frame, box)
+    shape = vertebra.shape
+    side, end = depths(shape, s, n, l)
+    body = (side > 0) & (end > 0)
+    canvas.paint_box(box, body, Tissue.MARROW, vertebra.label)
+    size = min(shape.half_depth / 17, 1.1)
+    if veins[3]:
+        vein = body & (np.abs(s) < veins[0] * size) & (n > veins[1] * shape.half_depth) & (np.abs(l) < veins[2] * size)
+        canvas.paint_box(box, vein, Tissue.VEIN_BASIVERTEBRAL, vertebra.label)
+    _paint_lesion(canvas, vertebra, box, body, (s, n, l), end, lesion)
+    shell = body & ((side < rim[0]) | (end < rim[1]))
+    canvas.paint_box(box, shell, Tissue.RIM, vertebra.label)
+
+
+def _paint_lesion(
+    canvas: Canvas, vertebra: Vertebra, box: Box, body: Mask, where: tuple[F32, F32, F32], end: Array,
+    lesion: tuple[NDArray[np.float64], NDArray[np.float64], float],
+) -> None:  # fmt: skip
+    """Modic change under an endplate, or a round lesion (haemangioma)."""
+    chance, centre, size = lesion
+    s, n, l = where
+    if chance[0] < 0.15:
+        side = s > 0 if chance[1] < 0.5 else s < 0
+        canvas.paint_box(box, body & side & (end < size) & (n > centre[1] - 4), Tissue.MODIC, vertebra.label)
+    if chance[2] < 0.08:
+        ball = body & ((s - centre[0]) ** 2 + (n - centre[1]) ** 2 + (l - centre[2]) ** 2 < size**2)
+        canvas.paint_box(box, ball, Tissue.MODIC, vertebra.label)
+
+
+def paint_ligaments(canvas: Canvas, vertebra: Vertebra, thickness_mm: float) -> None:
+    """Longitudinal ligaments as a dark layer round the body."""
+    box = body_box(canvas, vertebra)
+    if box is None:
+        return
+    s, n, l = canvas.grid.local(vertebra.frame, box)
+    shape = vertebra.shape
+    outside = (shape.radius(s, n, l) - shape.wall(s)) * shape.half_depth
+    layer = (outside >= -1) & (outside < thickness_mm) & (np.abs(l) < 0.8 * shape.half_width)
+    layer &= (np.abs(s) < shape.half_height + 3) & (canvas.labels[box] == 0)
+    canvas.paint_box(box, layer, Tissue.LIGAMENT)
+
+
+def paint_disc(rng: np.random.Generator, canvas: Canvas, index: int) -> None:
+    """The disc above vertebra `index`: everything between the two endplates, out to the annulus."""
+    form = rng.uniform(-0.1, 0.1), rng.uniform(0.55, 0.75), rng.uniform(0.55, 0.8), rng.uniform(0.7, 1.1)
+    lower, upper = canvas.column.vertebrae[index], canvas.column.vertebrae[index + 1]
+    state = canvas.column.discs[index]
+    reach = 1.35 * max(lower.shape.half_depth, upper.shape.half_depth) + 3
+    aside = 1.3 * max(lower.shape.half_width, upper.shape.half_width) + 3
+    h = lower.shape.half_height
+    box = canvas.grid.box(lower.frame, (0.3 * h, -reach, -aside), (1.3 * h + 26, reach, aside))
+    if box is None:
+        return
+    s1, n1, l1 = canvas.grid.local(lower.frame, box)
+    s2, n2, l2 = canvas.grid.local(upper.frame, box)
+    above, below = s1 - lower.shape.top(n1, l1), upper.shape.bottom(n2, l2) - s2
+    between = (above >= 0) & (below >= 0)
+    share = np.clip(above / np.maximum(above + below, 1e-3), 0, 1)
+    rim_low, rim_up = np.float32(1 + lower.shape.lip), np.float32(1 + upper.shape.lip)
+    r1 = lower.shape.radius(np.full_like(s1, h), n1, l1) / rim_low
+    r2 = upper.shape.radius(np.full_like(s2, -upper.shape.half_height), n2, l2) / rim_up
+    across = (1 - share) * n1 / lower.shape.half_depth + share * n2 / upper.shape.half_depth
+    side = (1 - share) * l1 / lower.shape.half_width + share * l2 / upper.shape.half_width
+    bulge = 1 + state.bulge + np.where(across > 0, state.protrusion * np.exp(-((side / 0.5) ** 2)), 0)
+    disc = between & ((1 - share) * r1 + share * r2 < bulge)
+    label = disc_label(upper.label)
+    canvas.paint_box(box, disc, Tissue.ANNULUS, label)
+    middle = np.abs(2 * share - 1)
+    thickness = above + below
+    inner = ((across + form[0]) / form[1]) ** 2 + (side / form[2]) ** 2 + (middle * thickness / (thickness + 2.4) / form[3]) ** 2
+    nucleus = disc & (inner < 1)
+    canvas.paint_box(box, nucleus, Tissue.NUCLEUS_DEGENERATE if state.degenerate else Tissue.NUCLEUS, label)
+    if state.cleft:
+        canvas.paint_box(box, nucleus & (inner < 0.5) & (middle * thickness < 1.4), Tissue.CLEFT, label)
+
+
+def paint_sacral_segment(
+    rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: tuple[float, float]
+) -> None:
+    """One sacral body with its share of the lateral masses and the disc remnant above it."""
+    slope, remnant_dark = rng.uniform(0.25, 0.5), rng.random() < 0.5
+    k, shape = vertebra.index, vertebra.shape
+    half_ala = np.array([12, 28, 38, 48, 55])[k] * canvas.column.scale
+    reach = 1.6 * shape.half_depth + 6
+    box = canvas.grid.box(
+        vertebra.frame, (-1.4 * shape.half_height - 4, -reach, -half_ala - 3), (1.4 * shape.half_height + 4, reach, half_ala + 3)
+    )
+    if box is None:
+        return
+    s, n, l = canvas.grid.local(vertebra.frame, box)
+    side, end = depths(shape, s, n, l)
+    free = canvas.labels[box] == 0
+    segment = (side > 0) & (end > 0)
+    wing = _ala(shape, s, n, l, half_ala, slope, top=k == S1) & free
+    canvas.paint_box(box, wing, Tissue.SACRUM_MARROW, SACRUM)
+    hole = wing & ((np.abs(l) - 1.1 * shape.half_width) ** 2 + (s + shape.half_height) ** 2 < 16) & (k > 1)
+    canvas.paint_box(box, hole, Tissue.FAT_EPIDURAL)
+    if k < S1:
+        _paint_remnant(canvas, vertebra, remnant_dark)
+    canvas.paint_box(box, segment, Tissue.SACRUM_MARROW, SACRUM)
+    canvas.paint_box(box, segment & ((side < rim[0]) | (end < rim[1])), Tissue.SACRUM_RIM, SACRUM)
+
+
+def _ala(
+    shape: BodyShape, s: F32, n: F32, l: F32, half_ala: float, slope: float, *, top: bool
+) -> NDArray[np.bool_]:
+    """The lateral mass of a sacral segment."""
+    beyond = np.clip(np.abs(l) - 0.8 * shape.half_width, 0, None)
+    wing = (np.abs(l) > 0.7 * shape.half_width) & (np.abs(l) < half_ala)
+    wing &= (n > -0.5 * shape.half_depth + 0.25 * beyond) & (n < 0.85 * shape.half_depth + 0.25 * beyond)
+    ceiling = shape.half_height - 2 - slope * beyond if top else shape.half_height + 1.5
+    return np.asarray(wing & (s > -shape.half_height - 1.5) & (s < ceiling))
+
+
+def _paint_remnant(canvas: Canvas, vertebra: Vertebra, dark: bool) -> None:
+    """The thin remnant of the disc above a sacral segment; it belongs to the sacrum."""
+    upper = canvas.column.vertebrae[vertebra.index + 1]
+    shape = vertebra.shape
+    half = (1.4 * shape.half_height + 8, 1.3 * shape.half_depth + 3, 1.3 * shape.half_width + 3)
+    box = canvas.grid.box(vertebra.frame, (0.3 * shape.half_height, -half[1], -half[2]), half)
+    if box is None:
+        return
+    s1, n1, l1 = canvas.grid.local(vertebra.frame, box)
+    s2, n2, l2 = canvas.grid.local(upper.frame, box)
+    between = (s1 >= shape.top(n1, l1)) & (s2 <= upper.shape.bottom(n2, l2))
+    inside = shape.radius(np.full_like(s1, shape.half_height), n1, l1) < 1
+    remnant = between & inside & (canvas.labels[box] != CANAL)
+    canvas.paint_box(box, remnant, Tissue.SACRUM_DISC, SACRUM)
+    if dark:
+        edge = remnant & (np.abs(n1) > 0.6 * shape.half_depth)
+        canvas.paint_box(box, edge, Tissue.SACRUM_RIM, SACRUM)
+
+
+def paint_c2(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: tuple[float, float]) -> None:
+    """C2 with its dens, the arches of C1 round it and the ligaments at its tip."""
+    scale = canvas.column.scale
+    radius, length = rng.uniform(4.5, 6) * scale, rng.uniform(15, 20) * scale
+    shape = vertebra.shape
+    h = shape.half_height
+    box = canvas.grid.box(vertebra.frame, (-1.4 * h - 4, -32 * scale, -26 * scale), (h + length + 14, 42 * scale, 26 * scale))
+    if box is None:
+        return
+    s, n, l = canvas.grid.local(vertebra.frame, box)
+    up = s - 0.85 * h
+    lean = n + 1.0 * scale
+    thick = radius * (1 - 0.25 * np.clip(up / length, 0, 1) ** 2)
+    tip = np.sqrt(np.clip(1 - (np.clip(up - 0.75 * length, 0, None) / (0.25 * length)) ** 2, 0, 1))
+    dens_depth = np.where((s > 0) & (up < length), thick * tip - np.hypot(lean, 0.9 * l), -1)
+    side, end = depths(shape, s, n, l)
+    body_depth = np.minimum(side, np.minimum(end, 0.95 * h - s))
+    paint_atlas(rng, canvas, box, (up, lean, n, l), radius)
+    free = canvas.labels[box] != CANAL
+    sheath = free & (up > 0) & (up < length + 2) & (np.hypot(lean, l) < radius + 2)
+    canvas.paint_box(box, sheath, Tissue.LIGAMENT)
+    c2 = free & ((dens_depth > 0) | (body_depth > 0))
+    canvas.paint_box(box, c2, Tissue.C2_MARROW, vertebra.label)
+    canvas.paint_box(box, c2 & (np.maximum(dens_depth, body_depth) < rim[0]), Tissue.C2_RIM, vertebra.label)
+
+
+def paint_atlas(
+    rng: np.random.Generator, canvas: Canvas, box: Box, where: tuple[F32, F32, F32, F32], radius: float
+) -> None:
+    """C1: anterior and posterior arch and lateral masses, bone of the background."""
+    up, lean, n, l = where
+    scale = canvas.column.scale
+    _, _, half_width = (float(v) for v in canvas.canal.at(canvas.column.positions_mm[C2]))
+    centre, half_ap, _ = (float(v) for v in canvas.canal.at(canvas.column.positions_mm[C2] + 14 * scale))
+    rim = float(rng.uniform(0.6, 1.6))
+    middle = 6.5 * scale
+    masses = np.minimum(6 * scale - np.abs(np.abs(l) - radius - 7), np.minimum(8 - np.abs(n - 1), 8 - np.abs(up - middle)))
+    canvas.paint_bone(box, masses, rim)
+    front = 3.4 * scale - np.hypot(lean + radius + 4.2 * scale, 0.6 * (up - middle))
+    canvas.paint_bone(box, np.where(np.abs(l) < 11, front, -1), rim)
+    back = 3.6 * scale - np.hypot(n - centre - half_ap - 5, 0.8 * (up - middle))
+    canvas.paint_bone(box, np.where(np.abs(l) < half_width + 4, back, -1), rim)
