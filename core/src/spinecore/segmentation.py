@@ -1,0 +1,51 @@
+"""A prepared volume, a network, and the class map on the input grid."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+
+from spinecore.errors import InputError
+from spinecore.network_spec import NetworkSpec
+from spinecore.plan import Prepared
+from spinecore.restore import restore_classes
+from spinecore.tiling import Network, SlidingWindow, predict_mirrored
+
+
+def segment(
+    prepared: Prepared, spec: NetworkSpec, network: Network, *, batch_size: int = 1
+) -> npt.NDArray[np.uint8]:
+    """Class map (Z, Y, X) uint8 of `prepared` on the input grid.
+
+    `network` maps patches (B, C, *patch) float32 to logits (B, K, *patch), B at most `batch_size`; what it
+    raises (a cancelled request, say) goes through. InputError ``data`` if `prepared` was made for another
+    network, ModelError if the network's answer has the wrong shape or is not finite.
+    """
+    _check_fits(prepared, spec)
+    window = SlidingWindow(
+        prepared.data,
+        patch=spec.patch_size,
+        step_size=prepared.plan.step_size,
+        num_outputs=spec.num_outputs,
+    )
+    tiles = iter(window)
+    while batch := list(itertools.islice(tiles, batch_size)):
+        patches = np.stack([patch for _, patch in batch])
+        answers = predict_mirrored(network, patches, prepared.plan.mirror_axes)
+        for (origin, _), logits in zip(batch, answers, strict=True):
+            window.add(origin, logits)
+    return restore_classes(window.logits(), prepared.plan, spec)
+
+
+def _check_fits(prepared: Prepared, spec: NetworkSpec) -> None:
+    plan = prepared.plan
+    fits = (
+        len(prepared.data) == len(spec.channels)
+        and plan.network_spacing_mm == spec.spacing_mm
+        and plan.transpose_forward == spec.transpose_forward
+        and set(plan.mirror_axes) <= set(spec.mirror_axes)
+    )
+    if not fits:
+        raise InputError("data", f"DATA and PLAN were not prepared for the network {spec.name!r}.")

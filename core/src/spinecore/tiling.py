@@ -1,0 +1,148 @@
+"""Sliding window: tiles, Gaussian importance, mirroring and merging, as nnU-Net 2.8.1's predictor does it.
+
+Logits and weights are summed in float16, as there: half the memory, and rounding that falls the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from spinecore.errors import ModelError
+
+Triple = tuple[int, int, int]
+Half = npt.NDArray[np.float16]
+Single = npt.NDArray[np.float32]
+Network = Callable[[Single], npt.NDArray[np.floating[Any]]]
+"""A network: patches (B, C, *patch) float32 -> logits (B, K, *patch) float16 or float32."""
+
+_SIGMA_SCALE = 1 / 8
+_IMPORTANCE_PEAK = 10.0
+
+
+def tile_starts(size: int, patch: int, step_size: float) -> list[int]:
+    """First voxels of the tiles along one axis: at most ``patch * step_size`` apart, evenly spread, rounded.
+
+    >>> tile_starts(110, 64, 0.5)
+    [0, 23, 46]
+    """
+    count = int(np.ceil((size - patch) / (patch * step_size))) + 1
+    if count == 1:
+        return [0]
+    step = (size - patch) / (count - 1)
+    return [int(np.round(step * number)) for number in range(count)]
+
+
+def tile_origins(shape: Triple, patch: Triple, step_size: float) -> list[Triple]:
+    """Origins (z, y, x) of all tiles of a volume at least as large as the patch, last axis fastest."""
+    sides = zip(shape, patch, strict=True)
+    z, y, x = (tile_starts(size, side, step_size) for size, side in sides)
+    return list(itertools.product(z, y, x))
+
+
+@lru_cache(maxsize=4)
+def gaussian_importance(patch: Triple) -> Half:
+    """Weight of each voxel of a patch: Gaussian, sigma 1/8 of each side, peak 10, nowhere 0."""
+    peak = np.zeros(patch)
+    peak[tuple(side // 2 for side in patch)] = 1.0
+    weights = ndimage.gaussian_filter(peak, [side * _SIGMA_SCALE for side in patch], mode="constant")
+    half: Half = (weights / (weights.max() / _IMPORTANCE_PEAK)).astype(np.float16)
+    half[half == 0] = half[half > 0].min()
+    half.flags.writeable = False
+    return half
+
+
+def padding(shape: Sequence[int], patch: Triple) -> list[tuple[int, int]]:
+    """Voxels to add (before, after) per axis to reach the patch size: centred, the odd one after."""
+    missing = (max(0, side - size) for size, side in zip(shape, patch, strict=True))
+    return [(n // 2, n - n // 2) for n in missing]
+
+
+class SlidingWindow:
+    """Cuts a prepared volume into patches and merges their logits.
+
+    >>> window = SlidingWindow(data, patch=(128, 128, 64), step_size=0.5, num_outputs=6)
+    >>> for origin, patch in window:
+    ...     window.add(origin, network(patch[None])[0])
+    >>> logits = window.logits()
+
+    Parameters
+    ----------
+    data : (C, Z, Y, X) float32
+        Padded with zeros to the patch size where it is smaller.
+    patch : tile size (z, y, x) in voxels
+    step_size : step between tiles as a part of the patch, above 0, at most 1
+    num_outputs : channels of the logits
+    """
+
+    def __init__(self, data: Single, *, patch: Triple, step_size: float, num_outputs: int) -> None:
+        pads = padding(data.shape[1:], patch)
+        self._inside = tuple(slice(p[0], p[0] + n) for p, n in zip(pads, data.shape[1:], strict=True))
+        self._data = np.pad(data, [(0, 0), *pads]) if any(map(any, pads)) else data
+        self._patch = patch
+        z, y, x = self._data.shape[1:]
+        self.origins = tile_origins((z, y, x), patch, step_size)
+        self._sums = np.zeros((num_outputs, z, y, x), dtype=np.float16)
+        self._weights = np.zeros((z, y, x), dtype=np.float16)
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __iter__(self) -> Iterator[tuple[Triple, Single]]:
+        """Yield every tile's origin and its patch (C, *patch), a view."""
+        for origin in self.origins:
+            yield origin, self._data[(slice(None), *self._tile(origin))]
+
+    def add(self, origin: Triple, logits: npt.NDArray[np.floating[Any]]) -> None:
+        """Merge the logits (K, *patch) of the tile at `origin`. Merge tiles in order for repeatable sums."""
+        expected = (len(self._sums), *self._patch)
+        if logits.shape != expected:
+            raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
+        importance = gaussian_importance(self._patch)
+        tile = self._tile(origin)
+        for total, values in zip(self._sums, logits, strict=True):
+            total[tile] = total[tile].astype(np.float32) + values.astype(np.float32) * importance
+        self._weights[tile] += importance
+
+    def logits(self) -> Half:
+        """The merged logits (K, Z, Y, X) float16 on the grid of `data`; call once, when all tiles are in.
+
+        ModelError if the network gave NaN or values too large for float16.
+        """
+        inside = self._inside
+        weights = self._weights[inside].astype(np.float32)
+        merged = self._sums[(slice(None), *inside)]
+        for total in merged:
+            np.divide(total.astype(np.float32), weights, out=total, casting="same_kind")
+            if not np.isfinite(total).all():
+                raise ModelError(
+                    "The network's logits hold NaN or are too large for float16. A reduced-precision engine "
+                    "whose normalisation layers do not run in float32 does that; use the float32 one."
+                )
+        return merged
+
+    def _tile(self, origin: Triple) -> tuple[slice, ...]:
+        return tuple(slice(start, start + side) for start, side in zip(origin, self._patch, strict=True))
+
+
+def predict_mirrored(network: Network, patches: Single, mirror_axes: Sequence[int]) -> Single:
+    """Logits (B, K, *patch) float32 of `patches`, averaged over all mirrorings along `mirror_axes`.
+
+    `mirror_axes` are spatial axes (0, 1, 2); none means the plain prediction.
+    """
+    total = np.asarray(network(patches), dtype=np.float32)
+    spatial = [axis + 2 for axis in mirror_axes]
+    flips = [f for n in range(1, len(spatial) + 1) for f in itertools.combinations(spatial, n)]
+    if not flips:
+        return total
+    total = total.copy()
+    for axes in flips:
+        total += np.flip(network(np.ascontiguousarray(np.flip(patches, axes))), axes)
+    total /= len(flips) + 1
+    return total
