@@ -46,7 +46,9 @@ class Acquisition:
         """(Z, Y, X) in the patient's frame (cranial, posterior, left) -> the acquired array (Z, Y, X)."""
         order = [2 - _WORLD_AXIS[letter] for letter in reversed(self.orientation)]
         array = patient_array.transpose(order)
-        flips = tuple(axis for axis, letter in enumerate(reversed(self.orientation)) if letter not in _POSITIVE)
+        flips = tuple(
+            axis for axis, letter in enumerate(reversed(self.orientation)) if letter not in _POSITIVE
+        )
         return np.ascontiguousarray(np.flip(array, flips))
 
     @property
@@ -66,15 +68,21 @@ class Acquisition:
         """The field of view, out to the voxels' faces."""
         axes = (self.grid.x_mm, self.grid.y_mm, self.grid.z_mm)
         half = np.array([self._patient_spacing()[axis] / 2 for axis in range(3)])
-        return View(np.array([a[0] for a in axes]) - half, np.array([a[-1] for a in axes]) + half, self.to_scanner)
+        return View(
+            np.array([a[0] for a in axes]) - half, np.array([a[-1] for a in axes]) + half, self.to_scanner
+        )
 
     def _patient_spacing(self) -> tuple[float, ...]:
         return patient_spacing(self.spacing_mm, self.orientation)
 
 
-def patient_spacing(spacing_zyx_mm: tuple[float, float, float], orientation: str) -> tuple[float, float, float]:
+def patient_spacing(
+    spacing_zyx_mm: tuple[float, float, float], orientation: str
+) -> tuple[float, float, float]:
     """Spacing along the patient's x, y, z of an array with `spacing_zyx_mm` and `orientation`."""
-    steps = {_WORLD_AXIS[letter]: step for letter, step in zip(orientation, reversed(spacing_zyx_mm), strict=True)}
+    steps = {
+        _WORLD_AXIS[letter]: step for letter, step in zip(orientation, reversed(spacing_zyx_mm), strict=True)
+    }
     return steps[0], steps[1], steps[2]
 
 
@@ -96,7 +104,13 @@ def draw_acquisition(rng: np.random.Generator, column: Column, config: PhantomCo
     parts = [SUBSLICES if s > THICK_MM else 1 for s in steps]
     fine = [_subdivide(a, s, p) for a, s, p in zip(axes, steps, parts, strict=True)]
     return Acquisition(
-        region, spacing, orientation, Grid(*axes), Grid(*fine), (parts[2], parts[1], parts[0]), draw_pose(rng, centre, config)
+        region,
+        spacing,
+        orientation,
+        Grid(*axes),
+        Grid(*fine),
+        (parts[2], parts[1], parts[0]),
+        draw_pose(rng, centre, config),
     )
 
 
@@ -116,7 +130,11 @@ def draw_spacing(rng: np.random.Generator) -> tuple[float, float, float]:
     if kind < 0.4:
         return (float(rng.choice([1.0, 1.0, 1.1, 1.2, 1.25, 1.3])),) * 3
     plane = float(rng.choice([0.6, 0.625, 0.7, 0.75, 0.8, 0.9, 1.0]))
-    slices = float(rng.choice([3.3, 3.6, 3.85, 4.0, 4.4])) if kind < 0.85 else float(rng.choice([1.5, 2.0, 2.5, 3.0]))
+    slices = (
+        float(rng.choice([3.3, 3.6, 3.85, 4.0, 4.4]))
+        if kind < 0.85
+        else float(rng.choice([1.5, 2.0, 2.5, 3.0]))
+    )
     return slices, plane, plane
 
 
@@ -133,7 +151,9 @@ def draw_centre(
     rng: np.random.Generator, column: Column, region: Region, extent: tuple[float, float, float]
 ) -> tuple[float, float, float]:
     """(x, y, z) mm of the field of view's centre in the patient's frame."""
-    low, high = {"lumbar": (4.0, 8.0), "thoracic": (11.0, 19.0), "cervical": (22.0, 26.0), "none": (3.0, C2)}[region]
+    low, high = {"lumbar": (4.0, 8.0), "thoracic": (11.0, 19.0), "cervical": (22.0, 26.0), "none": (3.0, C2)}[
+        region
+    ]
     x, y, z = column.curve.point(float(np.interp(rng.uniform(low, high), LEVEL, column.positions_mm)))
     slack = max(extent[1] - 110, 20)
     forward = rng.uniform(-0.35, 0.3) * slack if region == "cervical" else rng.uniform(-0.45, 0.25) * slack

@@ -9,7 +9,9 @@ from scipy.ndimage import gaussian_filter
 from spinecore.phantom.grid import F32, smooth_noise
 
 
-def texture(rng: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> F32:
+def texture(
+    rng: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> F32:
     """Fine or mixed noise of about unit variance, its grain in mm whatever the spacing."""
     sigma = [rng.uniform(0.7, 3.0) / step for step in spacing_mm]
     fine: F32 = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), [min(s, 4.0) for s in sigma])
@@ -26,7 +28,9 @@ def blur(rng: np.random.Generator, image: F32, spacing_mm: tuple[float, float, f
     width = rng.uniform(0.35, 1.1)
     sigma = [min(width / step, 0.9) for step in spacing_mm]
     thick = max(spacing_mm) > 2 * min(spacing_mm)
-    sigma = [0.0 if thick and step == max(spacing_mm) else s for s, step in zip(sigma, spacing_mm, strict=True)]
+    sigma = [
+        0.0 if thick and step == max(spacing_mm) else s for s, step in zip(sigma, spacing_mm, strict=True)
+    ]
     return np.asarray(gaussian_filter(image, sigma))
 
 
@@ -45,7 +49,9 @@ def add_noise(rng: np.random.Generator, image: F32) -> F32:
         parts = [part * _bands(rng, image.shape) for part in parts]
     out = np.sqrt((image + np.float32(level) * parts[0]) ** 2 + (np.float32(level) * parts[1]) ** 2)
     if rng.random() < 0.15:
-        out = out + np.roll(image, int(rng.integers(20, 70)), int(rng.integers(2))) * np.float32(rng.uniform(0.01, 0.12))
+        out = out + np.roll(image, int(rng.integers(20, 70)), int(rng.integers(2))) * np.float32(
+            rng.uniform(0.01, 0.12)
+        )
     return np.asarray(out, np.float32)
 
 
@@ -58,11 +64,17 @@ def _bands(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
 
 def bias_field(rng: np.random.Generator, shape: tuple[int, int, int]) -> F32:
     """Coil sensitivity: smooth variation, mostly brighter posteriorly (y), fading towards the ends (z)."""
-    log: NDArray[np.floating] = smooth_noise(rng, shape, tuple(max(size / rng.uniform(2, 5), 1.5) for size in shape))
+    log: NDArray[np.floating] = smooth_noise(
+        rng, shape, tuple(max(size / rng.uniform(2, 5), 1.5) for size in shape)
+    )
     log = log * np.float32(rng.uniform(0, 0.4))
     if rng.random() < 0.65:
         y = (np.arange(shape[1], dtype=np.float32) / shape[1])[None, :, None]
-        log = log + rng.uniform(0, 2.2) * (y - 1) + rng.uniform(0, 1.5) * np.clip(y - rng.uniform(0.4, 0.9), 0, 1)
+        log = (
+            log
+            + rng.uniform(0, 2.2) * (y - 1)
+            + rng.uniform(0, 1.5) * np.clip(y - rng.uniform(0.4, 0.9), 0, 1)
+        )
     if rng.random() < 0.4:
         z = (np.arange(shape[0], dtype=np.float32) / shape[0])[:, None, None] - rng.uniform(0.2, 0.8)
         log = log - rng.uniform(0, 4) * z**2

@@ -17,8 +17,12 @@ from scipy.ndimage import gaussian_filter1d
 from spinecore.phantom.column import C2, COUNT, LEVEL, S1, Column
 from spinecore.phantom.curve import STEP_MM, F64
 
-HALF_AP_MM = np.interp(LEVEL, [0, 2, 3, 4, 6, 9, 12, 20, 22, 26, 27], [0.3, 1.0, 4.5, 6.3, 7.5, 8, 7.5, 7, 7.0, 7.2, 8.2])
-HALF_WIDTH_MM = np.interp(LEVEL, [0, 2, 3, 4, 6, 9, 12, 20, 22, 26, 27], [0.3, 2, 7, 9.5, 9.5, 10, 8.5, 8.5, 11, 11.5, 12])
+HALF_AP_MM = np.interp(
+    LEVEL, [0, 2, 3, 4, 6, 9, 12, 20, 22, 26, 27], [0.3, 1.0, 4.5, 6.3, 7.5, 8, 7.5, 7, 7.0, 7.2, 8.2]
+)
+HALF_WIDTH_MM = np.interp(
+    LEVEL, [0, 2, 3, 4, 6, 9, 12, 20, 22, 26, 27], [0.3, 2, 7, 9.5, 9.5, 10, 8.5, 8.5, 11, 11.5, 12]
+)
 GAP_MM = np.interp(LEVEL, [0, 3, 4, 5, 6, 9, 27], [2, 3.5, 3.5, 2.6, 1.3, 0.9, 0.9])
 LOWEST_LEVEL = 2.5
 FORAMEN_MAGNUM_ABOVE_C2_MM = 26.0
@@ -101,7 +105,9 @@ def disc_posterior_point(column: Column, index: int) -> F64:
     edges = []
     for vertebra, top in ((lower, True), (upper, False)):
         s, n, l = vertebra.shape.corner(upper=top, posterior=True)
-        reach = vertebra.shape.half_depth * (1 + vertebra.shape.lip) * max(state.bulge + state.protrusion, 0.0)
+        reach = (
+            vertebra.shape.half_depth * (1 + vertebra.shape.lip) * max(state.bulge + state.protrusion, 0.0)
+        )
         edges.append(vertebra.frame.world(np.array([s, n + 1.1 * reach + 0.3, l])))
     return np.asarray((edges[0] + edges[1]) / 2)
 

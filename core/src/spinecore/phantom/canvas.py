@@ -20,7 +20,8 @@ class Canvas:
     """Maps being painted, (Z, Y, X) uint8, and coordinates along the column.
 
     `s`, `n` (Z, Y, 1) float32 mm and `level` (Z, Y, 1), the fractional vertebra index, depend on the sagittal
-    plane only; `l` is (Z, Y, X). `n_far` is `n` of a smoothed curve, for skin and trunk.
+    plane only; `l` is (Z, Y, X). `n_far` is the horizontal distance behind the column's smoothed course, for skin
+    and trunk.
     """
 
     column: Column
@@ -57,10 +58,12 @@ def blank_canvas(column: Column, canal: Canal, grid: Grid) -> Canvas:
     """A canvas of air with its coordinates worked out."""
     z, y = np.meshgrid(grid.z_mm, grid.y_mm, indexing="ij")
     s, n = column.curve.project(y, z)
-    _, n_far = column.curve.smoothed(35.0).project(y, z)
+    n_far = y - column.curve.course(grid.z_mm, 40.0)[:, None]
     lateral = column.curve.lateral(s)
     level = np.interp(s, column.positions_mm, LEVEL)
-    s32, n32, far32, level32, lateral32 = (a.astype(np.float32)[:, :, None] for a in (s, n, n_far, level, lateral))
+    s32, n32, far32, level32, lateral32 = (
+        a.astype(np.float32)[:, :, None] for a in (s, n, n_far, level, lateral)
+    )
     l = grid.x_mm.astype(np.float32)[None, None, :] - lateral32
     return Canvas(
         column, canal, grid, np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8),

@@ -115,7 +115,9 @@ def draw_shapes(rng: np.random.Generator, scale: float, config: PhantomConfig) -
     height = np.array(HEIGHT_MM) * scale * rng.normal(1, 0.04, COUNT)
     depth = np.array(DEPTH_MM) * scale * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.12)
     width = np.array(WIDTH_MM) * scale * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.1)
-    wedge = rng.normal(0, 0.03, COUNT) + np.interp(LEVEL, [0, 4, 5, 6, 8, 12, 20, 27], [0, -0.02, -0.1, -0.04, 0, 0.03, 0, 0])
+    wedge = rng.normal(0, 0.03, COUNT) + np.interp(
+        LEVEL, [0, 4, 5, 6, 8, 12, 20, 27], [0, -0.02, -0.1, -0.04, 0, 0.03, 0, 0]
+    )
     wedge[S1] -= rng.uniform(0.0, 0.15)
     crush = np.ones(COUNT)
     if rng.random() < config.fracture:
@@ -154,12 +156,13 @@ def draw_course(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F
     """Tangent angle (28,) rad, sideways shift (28,) mm and the smoothing of the bends in mm."""
     lordosis = np.clip(rng.normal(0.72, 0.25), 0.1, 1.3)
     kyphosis, neck = rng.normal(0.8, 0.3), rng.normal(1, 0.5)
-    tip = -10 * lordosis + rng.normal(0, 12)
+    sacrum = 22 + 36 * lordosis + rng.normal(0, 6)
+    tip = sacrum - rng.uniform(20, 60)
     angles = [
-        tip, 50 * lordosis + rng.normal(0, 6), 44 * lordosis + rng.normal(0, 4), 26 * lordosis + rng.normal(0, 3), 3,
+        tip, sacrum, 13 + 32 * lordosis + rng.normal(0, 4), 26 * lordosis + rng.normal(0, 3), 3,
         -14 * lordosis, -12 * kyphosis, -1, 16 * kyphosis, 19 * kyphosis, 10 * neck, -4 * neck,
     ]  # fmt: skip
-    theta = np.interp(LEVEL, ANGLE_KNOTS, angles) + rng.normal(0, 8) + rng.normal(0, 1.0, COUNT)
+    theta = np.interp(LEVEL, ANGLE_KNOTS, angles) + rng.normal(0, 7) + rng.normal(0, 1.0, COUNT)
     phase, period = rng.uniform(0, 300), rng.uniform(250, 500)
     along = LEVEL * 24.0
     lateral = rng.normal(0, 6) * np.sin(2 * np.pi * (along - phase) / period)
@@ -172,12 +175,14 @@ def draw_pose(rng: np.random.Generator) -> F64:
     slip = rng.normal(0, 0.5, COUNT)
     if rng.random() < 0.1:
         slip[rng.integers(L5, 8)] += rng.normal(0, 3)
-    slip[: S1] *= 0.3
+    slip[:S1] *= 0.3
     twist = rng.normal(0, 0.02) + rng.normal(0, 0.03) * np.sin(LEVEL / rng.uniform(3, 8))
     return np.stack([slip, rng.normal(0, 0.02, COUNT), rng.normal(0, 0.012, COUNT), twist], axis=1)
 
 
-def draw_disc_states(rng: np.random.Generator, config: PhantomConfig, thickness: F64) -> tuple[DiscState, ...]:
+def draw_disc_states(
+    rng: np.random.Generator, config: PhantomConfig, thickness: F64
+) -> tuple[DiscState, ...]:
     """Draw degeneration, bulges and stenoses; thin discs are degenerated more often."""
     normal = np.array(DISC_MM)
     cleft = rng.random() < 0.5
@@ -237,8 +242,3 @@ def edge_gaps(vertebrae: tuple[Vertebra, ...]) -> F64:
             distances.append(edge[0] - lower.shape.top(edge[1], edge[2]))
         gaps[k] = min(distances) - (0.0 if k >= S1 else MIN_EDGE_GAP_MM - 0.5)
     return gaps
-
-
-
-
-

@@ -57,7 +57,9 @@ class PhantomConfig:
         if self.contrast is not None and self.contrast not in CONTRASTS:
             raise ValueError(f"contrast must be one of {CONTRASTS} or None, got {self.contrast!r}")
         if self.orientation is not None and not is_orientation(self.orientation):
-            raise ValueError(f"orientation must name three different axes, e.g. 'PIR', got {self.orientation!r}")
+            raise ValueError(
+                f"orientation must name three different axes, e.g. 'PIR', got {self.orientation!r}"
+            )
         for name in ("spacing_mm", "fov_mm"):
             value = getattr(self, name)
             if value is not None and (len(value) != 3 or min(value) <= 0):

@@ -48,7 +48,12 @@ FATSAT_RANGES: Final[Ranges] = (
     ((T.SKIN,), 0.1, 0.5), ((T.AORTA,), 0.0, 0.3), ((T.VENA_CAVA,), 0.0, 0.4), *(((o,), 0.05, 0.7) for o in ORGANS),
     ((T.INTERSPINOUS,), 0.05, 0.4), ((T.BRAIN,), 0.25, 0.6), ((T.BRAIN_CSF,), 0.8, 1.1), ((T.ROOT_IN_FORAMEN,), 0.2, 0.6),
 )  # fmt: skip
-_RANGES: Final[dict[Contrast, Ranges]] = {"t1": T1_RANGES, "t2": T2_RANGES, "fatsat": FATSAT_RANGES, "random": ()}
+_RANGES: Final[dict[Contrast, Ranges]] = {
+    "t1": T1_RANGES,
+    "t2": T2_RANGES,
+    "fatsat": FATSAT_RANGES,
+    "random": (),
+}
 
 
 @dataclass(frozen=True)

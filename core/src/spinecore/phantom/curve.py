@@ -59,12 +59,12 @@ class ColumnCurve:
         posterior = np.array([0.0, np.cos(angle), np.sin(angle)])
         return np.stack([cranial, posterior, np.cross(posterior, cranial)])
 
-    def smoothed(self, sigma_mm: float) -> ColumnCurve:
-        """A curve of the same course with its bends rounded off, for tissue far from the spine."""
-        y = gaussian_filter1d(self.y_mm, sigma_mm / STEP_MM, mode="nearest")
-        z = self.z_mm
-        angle = np.arctan2(-np.gradient(y), np.gradient(z))
-        return ColumnCurve(self.s_mm, y, z, angle, self.lateral_mm)
+    def course(self, z_mm: F64, sigma_mm: float) -> F64:
+        """y in mm of the curve at heights `z_mm` (N,), its bends rounded off over `sigma_mm`."""
+        order = np.argsort(self.z_mm)
+        reach = np.arange(self.z_mm.min() - 100, self.z_mm.max() + 100, 1.0)
+        y = np.interp(reach, self.z_mm[order], self.y_mm[order])
+        return np.interp(z_mm, reach, gaussian_filter1d(y, sigma_mm, mode="nearest"))
 
 
 def curve_from_angles(

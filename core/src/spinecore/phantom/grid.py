@@ -31,7 +31,9 @@ class Grid:
         """(Z, Y, X)."""
         return len(self.z_mm), len(self.y_mm), len(self.x_mm)
 
-    def box(self, frame: Frame, low: tuple[float, float, float], high: tuple[float, float, float]) -> Box | None:
+    def box(
+        self, frame: Frame, low: tuple[float, float, float], high: tuple[float, float, float]
+    ) -> Box | None:
         """Slices (Z, Y, X) around the cuboid low…high of `frame`'s coordinates (s, n, l); None if outside."""
         corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
         points = frame.world(corners)
@@ -50,7 +52,8 @@ class Grid:
         y = (self.y_mm[box[1]] - frame.origin[1])[None, :, None]
         x = (self.x_mm[box[2]] - frame.origin[0])[None, None, :]
         s, n, l = (
-            (axis[2] * z + axis[1] * y).astype(np.float32) + (axis[0] * x).astype(np.float32) for axis in frame.axes
+            (axis[2] * z + axis[1] * y).astype(np.float32) + (axis[0] * x).astype(np.float32)
+            for axis in frame.axes
         )
         return s, n, l
 

@@ -15,7 +15,9 @@ from spinecore.phantom.column import C2, COUNT, L5, LEVEL, S1, Vertebra
 from spinecore.phantom.grid import Box, F32
 from spinecore.phantom.tissues import Tissue
 
-SPINOUS_LENGTH_MM = np.interp(LEVEL, [0, 4, 5, 9, 12, 18, 21, 22, 24, 26, 27], [3, 8, 24, 31, 30, 30, 34, 34, 16, 15, 20])
+SPINOUS_LENGTH_MM = np.interp(
+    LEVEL, [0, 4, 5, 9, 12, 18, 21, 22, 24, 26, 27], [3, 8, 24, 31, 30, 30, 34, 34, 16, 15, 20]
+)
 SPINOUS_SLANT = np.interp(LEVEL, [0, 5, 9, 12, 16, 20, 22, 27], [0.2, 0.15, 0.25, 0.6, 1.2, 0.9, 0.5, 0.4])
 
 
@@ -108,8 +110,13 @@ def paint_pedicles(canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
     """Pedicles and transverse processes."""
     h, width, size = arch.vertebra.shape.half_height, style.width, arch.size
     side = np.abs(arch.l)
-    pedicle = np.minimum(5 * size * width - np.abs(side - arch.half_width_mm - 5.5 * size), 7 * size * width - np.abs(arch.s - 0.3 * h))
-    pedicle = np.minimum(pedicle, np.minimum(arch.n - 0.8 * arch.vertebra.shape.half_depth, arch.canal_mm + 3 - arch.n))
+    pedicle = np.minimum(
+        5 * size * width - np.abs(side - arch.half_width_mm - 5.5 * size),
+        7 * size * width - np.abs(arch.s - 0.3 * h),
+    )
+    pedicle = np.minimum(
+        pedicle, np.minimum(arch.n - 0.8 * arch.vertebra.shape.half_depth, arch.canal_mm + 3 - arch.n)
+    )
     canvas.paint_bone(arch.box, pedicle, style.rim_mm)
     length = np.minimum(side - arch.half_width_mm - 6 * size, 40 * size - side)
     process = np.minimum(length, 4.5 * size * width - np.hypot(arch.s - 0.2 * h, arch.n - arch.canal_mm - 1))
@@ -127,7 +134,9 @@ def paint_lamina(rng: np.random.Generator, canvas: Canvas, arch: Arch, style: Ar
     joint = (facet > 0) & (np.abs(beside - 0.3 * behind) < 0.8) & (np.abs(arch.s) > 0.6 * h)
     canvas.paint_box(arch.box, joint, Tissue.ORGAN_F if rng.random() < 0.5 else Tissue.LIGAMENT)
     lamina = 3.2 * size * width - np.abs(arch.n - arch.back_mm - 3.2 * size - 2 + 0.35 * side)
-    lamina = np.minimum(lamina, np.minimum(arch.half_width_mm + 6 - side, 0.75 * h - np.abs(arch.s + 0.35 * h)))
+    lamina = np.minimum(
+        lamina, np.minimum(arch.half_width_mm + 6 - side, 0.75 * h - np.abs(arch.s + 0.35 * h))
+    )
     flavum = (np.abs(arch.n - arch.back_mm - 2 + 0.3 * side) < 1.6) & (side < arch.half_width_mm + 2)
     flavum &= (lamina <= 0) & (np.abs(arch.s) < h + 4)
     canvas.paint_box(arch.box, flavum, Tissue.LIGAMENT)
@@ -155,7 +164,9 @@ def paint_interspinous(rng: np.random.Generator, canvas: Canvas, arch: Arch, sty
     streak = np.sin(across * rng.uniform(0.3, 0.9) + along * rng.uniform(-0.4, 0.4)) + style.interspinous > 0
     canvas.paint_box(arch.box, between & streak, Tissue.INTERSPINOUS)
     canvas.paint_box(arch.box, between & ~streak, Tissue.FAT)
-    canvas.paint_box(arch.box, slab & (side < 4) & (along > length - 1) & (along < length + 2), Tissue.LIGAMENT)
+    canvas.paint_box(
+        arch.box, slab & (side < 4) & (along > length - 1) & (along < length + 2), Tissue.LIGAMENT
+    )
 
 
 def paint_spinous(canvas: Canvas, arch: Arch, style: ArchStyle) -> None:

@@ -67,7 +67,9 @@ def paint_cord(rng: np.random.Generator, canvas: Canvas, inside: Mask, centre: F
     square = 1 - ((canvas.n - centre - shift) / tall) ** 2
     cord = inside & (square > 0) & (canvas.l**2 < wide**2 * square)
     canvas.paint(cord, Tissue.CORD)
-    low = inside & (canvas.level < conus + 0.8) & (canvas.n > centre - half_ap * rng.uniform(-0.4, 0.6)) & ~cord
+    low = (
+        inside & (canvas.level < conus + 0.8) & (canvas.n > centre - half_ap * rng.uniform(-0.4, 0.6)) & ~cord
+    )
     where = np.nonzero(low.any(axis=(0, 2)))[0]
     if where.size:
         part = (slice(None), slice(int(where[0]), int(where[-1]) + 1), slice(None))
@@ -80,7 +82,11 @@ def body_box(canvas: Canvas, vertebra: Vertebra, margin_mm: float = 5.0) -> Box 
     """The box around a body."""
     shape = vertebra.shape
     scale = 1.12 + abs(shape.taper) + shape.lip
-    half = (1.3 * shape.half_height + margin_mm, scale * shape.half_depth + margin_mm, scale * shape.half_width + margin_mm)
+    half = (
+        1.3 * shape.half_height + margin_mm,
+        scale * shape.half_depth + margin_mm,
+        scale * shape.half_width + margin_mm,
+    )
     return canvas.grid.box(vertebra.frame, (-half[0], -half[1], -half[2]), half)
 
 
@@ -90,7 +96,9 @@ def depths(shape: BodyShape, s: Array, n: Array, l: Array) -> tuple[Array, Array
     return side, np.minimum(shape.top(n, l) - s, s - shape.bottom(n, l))
 
 
-def paint_body(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: tuple[float, float]) -> None:
+def paint_body(
+    rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: tuple[float, float]
+) -> None:
     """A vertebral body with its rim, basivertebral vein and now and then a lesion."""
     veins = rng.uniform(1.2, 3), rng.uniform(-0.1, 0.5), rng.uniform(3, 9), rng.random() < 0.7
     lesion = rng.random(3), rng.uniform(-8, 8, 3), rng.uniform(3, 8)
@@ -104,7 +112,12 @@ def paint_body(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim
     canvas.paint_box(box, body, Tissue.MARROW, vertebra.label)
     size = min(shape.half_depth / 17, 1.1)
     if veins[3]:
-        vein = body & (np.abs(s) < veins[0] * size) & (n > veins[1] * shape.half_depth) & (np.abs(l) < veins[2] * size)
+        vein = (
+            body
+            & (np.abs(s) < veins[0] * size)
+            & (n > veins[1] * shape.half_depth)
+            & (np.abs(l) < veins[2] * size)
+        )
         canvas.paint_box(box, vein, Tissue.VEIN_BASIVERTEBRAL, vertebra.label)
     _paint_lesion(canvas, vertebra, box, body, (s, n, l), end, lesion)
     shell = body & ((side < rim[0]) | (end < rim[1]))
@@ -166,7 +179,11 @@ def paint_disc(rng: np.random.Generator, canvas: Canvas, index: int) -> None:
     canvas.paint_box(box, disc, Tissue.ANNULUS, label)
     middle = np.abs(2 * share - 1)
     thickness = above + below
-    inner = ((across + form[0]) / form[1]) ** 2 + (side / form[2]) ** 2 + (middle * thickness / (thickness + 2.4) / form[3]) ** 2
+    inner = (
+        ((across + form[0]) / form[1]) ** 2
+        + (side / form[2]) ** 2
+        + (middle * thickness / (thickness + 2.4) / form[3]) ** 2
+    )
     nucleus = disc & (inner < 1)
     canvas.paint_box(box, nucleus, Tissue.NUCLEUS_DEGENERATE if state.degenerate else Tissue.NUCLEUS, label)
     if state.cleft:
@@ -182,7 +199,9 @@ def paint_sacral_segment(
     half_ala = np.array([12, 28, 38, 48, 55])[k] * canvas.column.scale
     reach = 1.6 * shape.half_depth + 6
     box = canvas.grid.box(
-        vertebra.frame, (-1.4 * shape.half_height - 4, -reach, -half_ala - 3), (1.4 * shape.half_height + 4, reach, half_ala + 3)
+        vertebra.frame,
+        (-1.4 * shape.half_height - 4, -reach, -half_ala - 3),
+        (1.4 * shape.half_height + 4, reach, half_ala + 3),
     )
     if box is None:
         return
@@ -236,13 +255,18 @@ def paint_c2(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: 
     radius, length = rng.uniform(4.5, 6) * scale, rng.uniform(15, 20) * scale
     shape = vertebra.shape
     h = shape.half_height
-    box = canvas.grid.box(vertebra.frame, (-1.4 * h - 4, -32 * scale, -26 * scale), (h + length + 14, 42 * scale, 26 * scale))
+    box = canvas.grid.box(
+        vertebra.frame, (-1.4 * h - 4, -32 * scale, -26 * scale), (h + length + 14, 42 * scale, 26 * scale)
+    )
     if box is None:
         return
     s, n, l = canvas.grid.local(vertebra.frame, box)
     up = s - 0.85 * h
     lean = n + 1.0 * scale
-    thick = radius * (1 - 0.25 * np.clip(up / length, 0, 1) ** 2)
+    thick = radius * (1 - 0.2 * np.clip(up / length, 0, 1) ** 2)
+    thick = thick + np.clip(0.85 * shape.half_depth - radius, 0, 4) * np.clip(
+        1 - np.clip(up, 0, None) / 7, 0, 1
+    )
     tip = np.sqrt(np.clip(1 - (np.clip(up - 0.75 * length, 0, None) / (0.25 * length)) ** 2, 0, 1))
     dens_depth = np.where((s > 0) & (up < length), thick * tip - np.hypot(lean, 0.9 * l), -1)
     side, end = depths(shape, s, n, l)
@@ -266,7 +290,9 @@ def paint_atlas(
     centre, half_ap, _ = (float(v) for v in canvas.canal.at(canvas.column.positions_mm[C2] + 14 * scale))
     rim = float(rng.uniform(0.6, 1.6))
     middle = 6.5 * scale
-    masses = np.minimum(6 * scale - np.abs(np.abs(l) - radius - 7), np.minimum(8 - np.abs(n - 1), 8 - np.abs(up - middle)))
+    masses = np.minimum(
+        6 * scale - np.abs(np.abs(l) - radius - 7), np.minimum(8 - np.abs(n - 1), 8 - np.abs(up - middle))
+    )
     canvas.paint_bone(box, masses, rim)
     front = 3.4 * scale - np.hypot(lean + radius + 4.2 * scale, 0.6 * (up - middle))
     canvas.paint_bone(box, np.where(np.abs(l) < 11, front, -1), rim)

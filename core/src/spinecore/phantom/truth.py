@@ -81,7 +81,10 @@ class PhantomTruth:
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers, for `json.dump`."""
         return {
-            kind: [{k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(item).items()} for item in items]
+            kind: [
+                {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(item).items()}
+                for item in items
+            ]
             for kind, items in (("vertebrae", self.vertebrae), ("discs", self.discs))
         }
 
@@ -120,7 +123,8 @@ def measure_truth(column: Column, canal: Canal, labels: U8, view: View) -> Phant
     vertebrae = [v for v in reversed(column.vertebrae) if v.index >= S1 and v.label in present]
     found = [k for k in range(C2 - 1, S1 - 1, -1) if disc_label(column.vertebrae[k + 1].label) in present]
     return PhantomTruth(
-        tuple(_vertebra_truth(v, view) for v in vertebrae), tuple(_disc_truth(column, canal, k, view) for k in found)
+        tuple(_vertebra_truth(v, view) for v in vertebrae),
+        tuple(_disc_truth(column, canal, k, view) for k in found),
     )
 
 
@@ -186,7 +190,9 @@ def height_lines(lower: Vertebra, upper: Vertebra, disc: DiscGeometry, t: F64) -
     def beyond(vertebra: Vertebra, offset: F64) -> F64:
         """Positive inside the body."""
         s, n, l = np.moveaxis(vertebra.frame.local(base + offset[:, None] * e_s), -1, 0)
-        return np.asarray(vertebra.shape.top(n, l) - s if vertebra is lower else s - vertebra.shape.bottom(n, l))
+        return np.asarray(
+            vertebra.shape.top(n, l) - s if vertebra is lower else s - vertebra.shape.bottom(n, l)
+        )
 
     ends = []
     for vertebra, direction in ((lower, -1.0), (upper, 1.0)):
