@@ -27,7 +27,7 @@ def read_dicom(source: DicomSource, *, series: str | None = None) -> Volume:
     has no series from which a volume can be built without guessing.
     """
     found = scan(source)
-    stack, notices = choose_stack(group_into_stacks(found.frames), series, found)
+    stack, notices = choose_stack(group_into_stacks(found.frames), series)
     ordered = sort_and_place(stack.frames)
     voxels, pixel_notices = read_pixels(ordered.frames)
     return Volume(voxels, ordered.affine, (*found.notices, *notices, *ordered.notices, *pixel_notices))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spine_client.dicom.scan import Scan
 from spine_client.dicom.stacks import Stack
 from spine_client.errors import InputError
 from spine_client.notices import Notice, notice
@@ -18,7 +17,7 @@ SELECTION_RULE = (
 )
 
 
-def choose_stack(stacks: Sequence[Stack], series: str | None, found: Scan) -> tuple[Stack, list[Notice]]:
+def choose_stack(stacks: Sequence[Stack], series: str | None) -> tuple[Stack, list[Notice]]:
     """The stack named by `series`, else the best by `SELECTION_RULE`; and notices about the others.
 
     Raises `InputError` if `series` is not there, if all are localizers, and if the chosen series mixes

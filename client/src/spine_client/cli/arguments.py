@@ -1,0 +1,94 @@
+"""What `spine` can be asked: argparse only, no logic."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spine_client import __version__
+from spine_client._contract import REGIONS
+from spine_client.cli import exit_codes
+from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL
+from spine_client.saving import FORMATS
+
+_EPILOG = "exit codes:\n" + "\n".join(
+    "  " + line for line in (exit_codes.__doc__ or "").splitlines()[3:] if line and line[0] != "="
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    main = argparse.ArgumentParser(
+        prog="spine",
+        description="Segment and measure spine MRI with a SpineServe server. Research software, trained on "
+        "synthetic phantoms, not a medical device.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("--version", action="version", version=f"spine {__version__}")
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_analyze(commands)
+    _add_inspect(commands)
+    _add_health(commands)
+    return main
+
+
+def _add_analyze(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("analyze", help="analyse one series and write its report")
+    command.add_argument("path", type=Path, help="DICOM folder or file, or NIfTI file (.nii, .nii.gz)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="folder for report, label map and overlay")
+    command.add_argument("--series", metavar="ID", help="series or stack id from `spine inspect`")
+    command.add_argument("--region", choices=REGIONS, help="hint for naming levels without C2 or sacrum")
+    command.add_argument(
+        "--formats", nargs="+", choices=list(FORMATS), help="what to write (default: all that is installed)"
+    )
+    _add_server(command, DEFAULT_TIMEOUT_S)
+    _add_json(command)
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("inspect", help="list the image series of a DICOM folder")
+    command.add_argument("path", type=Path, help="DICOM folder or file")
+    command.add_argument(
+        "--descriptions",
+        action="store_true",
+        help="show series descriptions and skipped files (may hold names)",
+    )
+    _add_json(command)
+
+
+def _add_health(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("health", help="ask a server whether it takes work")
+    command.add_argument("--deep", action="store_true", help="send a small volume through all stages")
+    _add_server(command, None)
+    _add_json(command)
+
+
+def _add_server(command: argparse.ArgumentParser, timeout_s: float | None) -> None:
+    command.add_argument("--url", default=DEFAULT_URL, help="gRPC address (default: %(default)s)")
+    command.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=timeout_s,
+        metavar="SECONDS",
+        help="give up after (default: %(default)s)",
+    )
+    command.add_argument("--tls", action="store_true", help="encrypt the connection")
+    command.add_argument("--tls-ca", metavar="PEM", help="root certificates to trust; implies --tls")
+    command.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable that holds the server's API key"
+    )
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON and nothing else on standard output")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("expected a positive number of seconds")
+    return value
