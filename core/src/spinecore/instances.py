@@ -39,6 +39,8 @@ WHOLE_BODY_SHARE = 0.5  # a body sharing an anchor's interval is a vertebra from
 SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
 MISSED_PITCH = (0.6, 1.5)  # two discs without bone between them hold exactly one vertebra at these distances
 MIN_BONE_SHARE = 0.12  # less bone than this share of a usual vertebra is not one
+SCRAP_JOIN_SHARE = 0.12
+SCRAP_DROP_SHARE = 0.01
 LONG_END_SHARE = 1.35  # of the pitch: bone beyond the last disc this long is more than one vertebra
 FRAGMENT_SHARE = 0.2  # loose parts of one bone or disc below this share of its largest part are dropped
 
@@ -91,7 +93,7 @@ def find_chain(classes: ClassMap, affine: Affine) -> Chain:
         _settle_anchor(draft, material, anchor)
     _cut_long_bones(draft, material)
     _judge_empty_intervals(draft, material)
-    _drop_scraps_at_ends(draft, material)
+    _settle_scraps(draft, material)
     return _finished(draft, material)
 
 
@@ -272,13 +274,29 @@ def _judge_empty_intervals(draft: _Draft, material: _Material) -> None:
         draft.trusted[k] = draft.trusted[k] and fits
 
 
-def _drop_scraps_at_ends(draft: _Draft, material: _Material) -> None:
-    """Empty the outermost bone at either end if there is too little of it to be a vertebra."""
-    for end, inner in ((0, slice(1, 4)), (-1, slice(-4, -1))):
-        usual = [material.volume(m) for m in draft.bones[inner] if len(m)]
-        scrap = material.volume(draft.bones[end]) < 0.02 * (np.median(usual) if usual else 0.0)
-        if draft.kinds[end] is Kind.BODY and scrap:
-            draft.bones[end] = np.empty(0, dtype=np.intp)
+def _settle_scraps(draft: _Draft, material: _Material) -> None:
+    """A little bone beyond the outermost disc that hangs on the bone before it belongs to that one.
+
+    (A disc cut by the field of view has an uncertain plane.) Less than a trace is dropped.
+    """
+    for _ in range(2):
+        draft.flip()
+        if len(draft.bones) < 2 or draft.kinds[0] is not Kind.BODY or not len(draft.bones[0]):
+            continue
+        share = material.volume(draft.bones[0]) / _usual_volume(draft, material)
+        if share < SCRAP_JOIN_SHARE and _hangs_on(draft.bones[0], draft.bones[1], material):
+            draft.bones[1] = np.concatenate([draft.bones[1], draft.bones[0]])
+            draft.bones[0] = np.empty(0, dtype=np.intp)
+        elif share < SCRAP_DROP_SHARE:
+            draft.bones[0] = np.empty(0, dtype=np.intp)
+
+
+def _hangs_on(scrap: Members, bone: Members, material: _Material) -> bool:
+    """Whether most of `scrap` is connected with `bone`."""
+    if not len(bone):
+        return False
+    in_largest, _ = _part_sizes(material.flat[np.concatenate([scrap, bone])], material.shape)
+    return bool(in_largest[: len(scrap)].mean() > 0.5)
 
 
 def _finished(draft: _Draft, material: _Material) -> Chain:

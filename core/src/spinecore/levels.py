@@ -119,7 +119,11 @@ class _Counts:
     def result(self, method: str, reason: str, codes: tuple[str, ...] = ()) -> Naming:
         """The naming, with 71, 72, … from the top for bones without a name."""
         free = iter(range(FIRST_UNNAMED_VERTEBRA, LAST_UNNAMED_VERTEBRA + 1))
-        labels = tuple(label or next(free, LAST_UNNAMED_VERTEBRA) for label in self.labels)
+        known = [
+            SACRUM if bone.kind is Kind.SACRUM else label
+            for bone, label in zip(self.chain.bones, self.labels, strict=True)
+        ]
+        labels = tuple(label or next(free, LAST_UNNAMED_VERTEBRA) for label in known)
         if self.stopped and any(self.labels):
             codes, reason = (*codes, "chain_gap"), f"{reason} Counting stopped at a gap."
         return Naming(labels, method, reason, codes)
@@ -215,7 +219,7 @@ def _by_hint(counts: _Counts, region: str | None, above: OpenEnd, below: OpenEnd
 
 
 def _ends_in_disc(chain: Chain, end: int) -> bool:
-    """Whether a disc without a bone beyond it closes this end (0 top, -1 bottom) of a chain of some length."""
+    """Whether a disc without a bone beyond it closes this end (0 top, -1 bottom) of the chain."""
     if len(chain.bones) < 4:
         return False
     disc: Disc | None = chain.discs[end]

@@ -26,6 +26,7 @@ SAME_DISC_SHARE = 0.45  # of the local pitch: two bursts closer than this are on
 MIN_AREA_SHARE = 0.3  # of the neighbours' median: a burst with a smaller footprint is not a disc
 WAIST_SHARE = 0.8  # of the cross-section on either side
 LONG_SHARE = 1.6  # of the local pitch: a stretch this long holds more than one vertebra
+MIN_NORMAL_COSINE = 0.87  # a disc stands across the column within 30°
 _NEIGHBOURS = 4
 
 
@@ -76,7 +77,7 @@ def disc_separator(cloud: Cloud, members: Members, column: Column) -> Separator:
     spread, axes = np.linalg.eigh(np.cov((points - centre).T) if len(points) > 3 else np.eye(3))
     tangent = column.tangent_at(arc)
     normal = axes[:, 0] * np.sign(axes[:, 0] @ tangent)
-    if normal @ tangent < 0.75:
+    if normal @ tangent < MIN_NORMAL_COSINE:
         normal = tangent
     thickness = max(float(np.sqrt(12 * max(spread[0], 0.0))), 1.0)
     return Separator(arc, centre, normal, members, len(members) * cloud.voxel_mm3 / thickness)
