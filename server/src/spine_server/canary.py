@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from spine_server.repository import ENTRY_MODEL
 SHAPE_ZYX = (24, 32, 32)
 SPACING_MM = 2.0
 REQUEST_ID = "canary"
+POLL_S = 0.1
+
+_Answer = tuple[triton.InferResult | None, InferenceServerException | None]
 
 
 def canary_volume() -> NDArray[np.int16]:
@@ -50,8 +54,10 @@ def canary_inputs() -> list[triton.InferInput]:
     return inputs
 
 
-def run_canary(url: str, *, timeout_s: float) -> float:
+def run_canary(url: str, *, timeout_s: float, check: Callable[[], None] = lambda: None) -> float:
     """Send the canary through `spine_mri` at `url` and check what comes back; the seconds it took.
+
+    `check` is called while waiting and raises when waiting has become useless.
 
     Raises
     ------
@@ -60,14 +66,28 @@ def run_canary(url: str, *, timeout_s: float) -> float:
     """
     started = time.monotonic()
     with triton.InferenceServerClient(url) as client:
-        try:
-            answer = client.infer(
-                ENTRY_MODEL, canary_inputs(), request_id=REQUEST_ID, client_timeout=timeout_s
-            )
-        except InferenceServerException as error:
-            raise CanaryError(f"The canary volume was not answered: {error.message()}") from None
+        answers: SimpleQueue[_Answer] = SimpleQueue()
+        client.async_infer(
+            ENTRY_MODEL,
+            canary_inputs(),
+            callback=lambda result, error: answers.put((result, error)),
+            request_id=REQUEST_ID,
+            client_timeout=timeout_s,
+        )
+        answer, error = _wait_for(answers, check)
+        if error is not None:
+            raise CanaryError(f"The canary volume was not answered: {error.message()}")
         _check(answer)
     return time.monotonic() - started
+
+
+def _wait_for(answers: SimpleQueue[_Answer], check: Callable[[], None]) -> _Answer:
+    while True:
+        check()
+        try:
+            return answers.get(timeout=POLL_S)
+        except Empty:
+            continue
 
 
 def _check(answer: triton.InferResult) -> None:
@@ -100,5 +120,5 @@ def wait_until_live(url: str, *, deadline: float, check: Callable[[], None]) -> 
                     return
             except InferenceServerException:
                 pass
-        time.sleep(0.1)
+        time.sleep(POLL_S)
     raise CanaryError("The models were not loaded within the start timeout.")

@@ -15,45 +15,45 @@ from types import FrameType
 
 from spine_server import __version__
 from spine_server.embedded import EmbeddedTriton
-from spine_server.errors import PreconditionError, ServerError
+from spine_server.errors import PreconditionError, ServerError, StopRequested
 from spine_server.options import DEFAULT_GRPC_PORT, LOG_LEVELS, PROFILES, ServerOptions
 
 EXIT_STOPPED, EXIT_FAILED, EXIT_NOT_POSSIBLE, EXIT_KILLED = 0, 1, 2, 3
 
 
-class _StopRequested(BaseException):
-    """SIGTERM or Ctrl-C came; not an Exception, so that nothing on the way mistakes it for a failure."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, start, announce readiness, wait for a signal, stop. Returns the exit code."""
     options = _options(_parser().parse_args(arguments))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _request_stop)
     server = EmbeddedTriton(options)
+
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        server.request_stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request_stop)
     try:
         server.start()
         _announce(server)
         code = server.wait()
-        _say(f"Triton ended by itself (exit code {code}). Its last words:\n{server.last_words()}")
-    except _StopRequested:
-        _say("stopping; requests in flight are finished")
-        return EXIT_STOPPED if server.stop() else EXIT_KILLED
+    except StopRequested:
+        return EXIT_STOPPED
     except PreconditionError as error:
         for problem in error.problems:
             _say(problem)
         return EXIT_NOT_POSSIBLE
     except ServerError as error:
         _say(str(error))
+        return EXIT_FAILED
+    return _stop(server, code)
+
+
+def _stop(server: EmbeddedTriton, code: int | None) -> int:
+    if code is None:
+        _say("stopping; requests in flight are finished")
+        return EXIT_STOPPED if server.stop() else EXIT_KILLED
     server.stop()
+    _say(f"Triton ended by itself (exit code {code}). Its last words:\n{server.last_words()}")
     return EXIT_FAILED
-
-
-def _request_stop(number: int, frame: FrameType | None) -> None:
-    # One order to stop is enough, and a second must not interrupt the clearing up; it ends in bounded time.
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
-    raise _StopRequested
 
 
 def _announce(server: EmbeddedTriton) -> None:

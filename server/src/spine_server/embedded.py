@@ -10,9 +10,9 @@ import time
 from types import TracebackType
 
 from spine_server import launch, preconditions
-from spine_server.canary import run_canary, wait_until_live
+from spine_server.canary import POLL_S, run_canary, wait_until_live
 from spine_server.distribution import find_distribution
-from spine_server.errors import CanaryError, PreconditionError, StartError
+from spine_server.errors import CanaryError, PreconditionError, StartError, StopRequested
 from spine_server.leftovers import RunToken, remove_leftovers
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
@@ -38,12 +38,15 @@ class EmbeddedTriton:
         From `start`, before anything is started: what is missing, one sentence each.
     StartError, CanaryError
         From `start`: Triton died, hung, or does not answer as it should. Nothing is left running.
+    StopRequested
+        From `start`: `request_stop` was called meanwhile. Nothing is left running.
     """
 
     def __init__(self, options: ServerOptions | None = None) -> None:
         self.options = options or ServerOptions()
         self.started_in_s = 0.0
         """Seconds from the order to start to the canary's answer."""
+        self._stop_requested = False
         self._process: subprocess.Popen[str] | None = None
         self._token: RunToken | None = None
         self._output: OutputTail | None = None
@@ -95,11 +98,21 @@ class EmbeddedTriton:
             raise
         self.started_in_s = time.monotonic() - began
 
-    def wait(self) -> int:
-        """Block until tritonserver ends by itself; its exit code (negative: the signal that killed it)."""
-        if self._process is None:
-            raise StartError("The server has not been started.")
-        return self._process.wait()
+    def request_stop(self) -> None:
+        """Make `start` or `wait` return soon. Safe to call from a signal handler or another thread."""
+        self._stop_requested = True
+
+    def wait(self) -> int | None:
+        """Block until tritonserver ends by itself, or a stop is requested.
+
+        Returns its exit code (negative: the signal that killed it), or None when a stop was requested. It
+        polls: a signal that arrives just before a blocking wait would not interrupt it.
+        """
+        while not self._stop_requested:
+            if self._process is None or (code := self._process.poll()) is not None:
+                return code if self._process else None
+            time.sleep(POLL_S)
+        return None
 
     def stop(self) -> bool:
         """Stop serving, let requests in flight finish, leave nothing behind. False if it had to be killed."""
@@ -141,17 +154,23 @@ class EmbeddedTriton:
             pass_fds=(self._token.lock_fd,),
         )
         assert self._process.stdout is not None
-        self._output = OutputTail(self._process.stdout, self.options.log_file)
+        self._output = OutputTail(
+            self._process.stdout, self.options.log_file, quiet=self.options.log_level in ("error", "warning")
+        )
 
     def _wait_until_ready(self, deadline: float) -> None:
         try:
             wait_until_live(self.grpc_url, deadline=deadline, check=self._check_alive)
-            run_canary(self.grpc_url, timeout_s=max(1.0, deadline - time.monotonic()))
+            run_canary(
+                self.grpc_url, timeout_s=max(1.0, deadline - time.monotonic()), check=self._check_alive
+            )
         except CanaryError as error:
             raise CanaryError(f"{error}\n{self.last_words()}".rstrip()) from None
 
     def _check_alive(self) -> None:
         assert self._process is not None and self._output is not None
+        if self._stop_requested:
+            raise StopRequested("The start was given up.")
         if (code := self._process.poll()) is not None:
             self._output.close()
             raise StartError(

@@ -4,7 +4,8 @@ ServerError
 ├── PreconditionError   this machine, the options or the repository cannot serve; `problems` lists what to
 mend
 ├── StartError          Triton was started but died, or never answered; holds Triton's own last words
-└── CanaryError         Triton runs, but a whole inference through it failed or came back wrong
+├── CanaryError         Triton runs, but a whole inference through it failed or came back wrong
+└── StopRequested       the start was given up because the caller asked for it
 """
 
 from __future__ import annotations
@@ -30,3 +31,7 @@ class StartError(ServerError):
 
 class CanaryError(ServerError):
     """The canary volume did not come back as it should."""
+
+
+class StopRequested(ServerError):  # noqa: N818 - no failure
+    """`EmbeddedTriton.request_stop` was called while the server was starting."""

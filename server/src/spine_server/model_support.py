@@ -22,7 +22,10 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from spine_server import wire_errors
+from spinecore import contract
 from spinecore.errors import InputError, ModelError
+from spinecore.geometry import Volume
+from spinecore.network_spec import NetworkSpec
 
 Array = NDArray[Any]
 
@@ -59,6 +62,18 @@ class StageRequest:
         array: Array = tensor.as_numpy()
         return array
 
+    def volume(self) -> Volume:
+        """The caller's volume, checked; its voxels are a view of shared memory."""
+        tensors = (
+            self.tensor(each.name)
+            for each in (contract.VOLUME, contract.SHAPE, contract.DTYPE, contract.AFFINE)
+        )
+        return contract.decode_volume(*tensors)
+
+    def options(self) -> contract.Options:
+        """The caller's options, checked; the defaults where it sent none."""
+        return contract.decode_options(self.optional(contract.OPTIONS.name))
+
     def raise_if_cancelled(self) -> None:
         """Raise `CancelledError` when the caller has given up or its deadline has passed."""
         if self._request.is_cancelled():
@@ -74,14 +89,23 @@ class Stage:
         self.name: str = args["model_name"]
         self.repository = Path(args["model_repository"]).parent
         self.parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self._tells_seconds = any(each["name"] == contract.SECONDS.name for each in config["output"])
         self.load()
 
     def load(self) -> None:
         """Read what all requests need. `self.repository` and `self.parameters` are set."""
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
-        """Answer one request with its output tensors by name."""
+        """Answer one request with its output tensors by name; SECONDS is added where the config has it."""
         raise NotImplementedError
+
+    def model_file(self, model: str, file: str) -> Path:
+        """A file in version 1 of another model of the repository, e.g. a network's description."""
+        return self.repository / model / "1" / file
+
+    def network_spec(self) -> NetworkSpec:
+        """The description of the segmentation network that the parameter `network` names."""
+        return NetworkSpec.load(self.model_file(self.parameters["network"], "network.json"))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Triton's entry: answer each request, whatever happens to its neighbours."""
@@ -91,7 +115,10 @@ class Stage:
         started = time.monotonic()
         try:
             request.raise_if_cancelled()
-            tensors = [pb_utils.Tensor(name, array) for name, array in self.handle(request).items()]
+            outputs = dict(self.handle(request))
+            if self._tells_seconds:
+                outputs[contract.SECONDS.name] = np.array([time.monotonic() - started])
+            tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
             response, outcome = pb_utils.InferenceResponse(tensors), "ok"
         except Exception as error:
             response, outcome = error_response(error, stage=self.name, request_id=request.id)
@@ -142,8 +169,10 @@ class NetworkCallError(Exception):
         self.status = status
 
 
-def call_network(network: str, inputs: Mapping[str, Array], output: str, *, request: StageRequest) -> Array:
-    """Run another model of this server (BLS) and wait for one of its outputs, a view of shared memory.
+def call_network(
+    network: str, inputs: Mapping[str, Array], outputs: Sequence[str], *, request: StageRequest
+) -> dict[str, Array]:
+    """Run another model of this server (BLS) and wait for its `outputs`, views of shared memory.
 
     Raises
     ------
@@ -156,7 +185,7 @@ def call_network(network: str, inputs: Mapping[str, Array], output: str, *, requ
         model_name=network,
         request_id=request.id,
         inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
-        requested_output_names=[output],
+        requested_output_names=list(outputs),
     )
     response = call.exec()
     if response.has_error():
@@ -165,8 +194,7 @@ def call_network(network: str, inputs: Mapping[str, Array], output: str, *, requ
             f"request={request.id} network={network} error={response.error().message()}"
         )
         raise NetworkCallError(network, response.error().code())
-    array: Array = pb_utils.get_output_tensor_by_name(response, output).as_numpy()
-    return array
+    return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
 
 
 def log_request(stage: str, request_id: str, outcome: str, seconds: float) -> None:

@@ -13,7 +13,8 @@ KEPT_LINES = 400
 SHOWN_LINES = 8
 
 _MEANINGFUL = re.compile(r"\berror\b|exception|failed|cannot|unable|not found|no such|denied", re.IGNORECASE)
-_NOISE = re.compile(r"CUDA|\bDCGM|pinned memory|nvml", re.IGNORECASE)
+_NOISE = re.compile(r"Cuda|DCGM|pinned (system )?memory|nvml|^Signal \(15\) received", re.IGNORECASE)
+"""What Triton says on every machine without a GPU, and at every stop."""
 _HINTS = (
     (r"address already in use|Socket '.*' already in use", "A port was taken meanwhile; choose another."),
     (r"No module named '?(\w+)", "A stage lacks a Python package: install it beside spine-server."),
@@ -34,11 +35,15 @@ _HINTS = (
 
 
 class OutputTail:
-    """Reads a stream to its end in a thread: passes every line on, keeps the last few hundred."""
+    """Reads a stream to its end in a thread: passes its lines on, keeps the last few hundred.
 
-    def __init__(self, stream: IO[str], log_file: Path | None) -> None:
+    With `quiet`, what Triton says on every machine without a GPU is kept, but not passed on.
+    """
+
+    def __init__(self, stream: IO[str], log_file: Path | None, *, quiet: bool) -> None:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._stream = stream
+        self._quiet = quiet
         self._log = log_file.open("a", encoding="utf-8", buffering=1) if log_file else None
         self._thread = threading.Thread(target=self._pump, name="triton-output", daemon=True)
         self._thread.start()
@@ -46,6 +51,8 @@ class OutputTail:
     def _pump(self) -> None:
         for line in self._stream:
             self._lines.append(line.rstrip("\n"))
+            if self._quiet and _NOISE.search(line):
+                continue
             print(line, end="", file=self._log or sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class TritonPythonModel:
                 batch[index] = self._read(request)
             except Exception as error:
                 answers[index], _ = error_response(error, stage=self._name, request_id=request.id)
-        # Without batching in its config a model takes one request at a time, whatever Triton hands over together.
+        # A model without batching in its config takes one request at a time, whatever comes together.
         together = (
             [batch] if self._max_batch_size > 0 else [{index: arrays} for index, arrays in batch.items()]
         )
