@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinecore.geometry import restore_orientation
+from spinecore.half import round_to_half
 from spinecore.network_spec import NetworkSpec, Resampling
 from spinecore.plan import Plan
 from spinecore.resampling import Operator, apply_all, axis_operators, resample, separate_axis
@@ -59,9 +60,8 @@ def _classes_on_crop(logits: Logits, plan: Plan, spec: NetworkSpec) -> Classes:
     if how.kind == "default" and max(how.order, how.order_z) > 1:
         _decide((_whole(values, plan, how) for values in logits), classes, spec)
         return classes
-    rounded = how.kind == "default" and logits.dtype == np.float16
     for part in _parts(logits, plan, spec):
-        fine = (_interpolate(values, part, rounded=rounded) for values in logits)
+        fine = (_interpolate(values, part, how) for values in logits)
         _decide(fine, classes[part.fine], spec)
     return classes
 
@@ -86,19 +86,14 @@ def _whole(values: Logits, plan: Plan, how: Resampling) -> Single:
         spacing_mm=plan.network_spacing_mm,
         new_spacing_mm=plan.spacing_mm,
         resampling=how,
-    )[0]
-    return _as_stored(fine, rounded=values.dtype == np.float16)
+    )
+    return round_to_half(fine[0])
 
 
-def _interpolate(values: Logits, part: _Part, *, rounded: bool) -> Single:
-    """One class on the fine box of `part`."""
-    coarse = values[part.coarse].astype(np.float32)
-    return _as_stored(apply_all(part.operators, coarse), rounded=rounded)
-
-
-def _as_stored(fine: Single, *, rounded: bool) -> Single:
-    """nnU-Net's default resampling returns its input's type, float16: equal values then tie."""
-    return fine.astype(np.float16).astype(np.float32) if rounded else fine
+def _interpolate(values: Logits, part: _Part, how: Resampling) -> Single:
+    """One class on the fine box of `part`. nnU-Net's default resampling, unlike torch's, gives float16."""
+    fine = apply_all(part.operators, values[part.coarse].astype(np.float32))
+    return round_to_half(fine) if how.kind == "default" else fine
 
 
 def _parts(logits: Logits, plan: Plan, spec: NetworkSpec) -> Iterator[_Part]:

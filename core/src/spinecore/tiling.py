@@ -1,6 +1,6 @@
 """Sliding window: tiles, Gaussian importance, mirroring and merging, as nnU-Net 2.8.1's predictor does it.
 
-Logits and weights are summed in float16, as there: half the memory, and rounding that falls the same way.
+Sums of logits and weights are rounded to float16 after every tile, as there (see `half`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from spinecore.errors import ModelError
+from spinecore.half import round_to_half
 
 Triple = tuple[int, int, int]
-Half = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
 Network = Callable[[Single], npt.NDArray[np.floating[Any]]]
 """A network: patches (B, C, *patch) float32 -> logits (B, K, *patch) float16 or float32."""
 
 _SIGMA_SCALE = 1 / 8
 _IMPORTANCE_PEAK = 10.0
+_SLICES_AT_ONCE = 16
 
 
 def tile_starts(size: int, patch: int, step_size: float) -> list[int]:
@@ -47,15 +48,19 @@ def tile_origins(shape: Triple, patch: Triple, step_size: float) -> list[Triple]
 
 
 @lru_cache(maxsize=4)
-def gaussian_importance(patch: Triple) -> Half:
-    """Weight of each voxel of a patch: Gaussian, sigma 1/8 of each side, peak 10, nowhere 0."""
+def gaussian_importance(patch: Triple) -> Single:
+    """Weight of each voxel of a patch: Gaussian, sigma 1/8 of each side, peak 10, nowhere 0.
+
+    float32 holding float16's values; read-only.
+    """
     peak = np.zeros(patch)
     peak[tuple(side // 2 for side in patch)] = 1.0
     weights = ndimage.gaussian_filter(peak, [side * _SIGMA_SCALE for side in patch], mode="constant")
-    half: Half = (weights / (weights.max() / _IMPORTANCE_PEAK)).astype(np.float16)
+    half = (weights / (weights.max() / _IMPORTANCE_PEAK)).astype(np.float16)
     half[half == 0] = half[half > 0].min()
-    half.flags.writeable = False
-    return half
+    importance: Single = half.astype(np.float32)
+    importance.flags.writeable = False
+    return importance
 
 
 def padding(shape: Sequence[int], patch: Triple) -> list[tuple[int, int]]:
@@ -88,8 +93,8 @@ class SlidingWindow:
         self._patch = patch
         z, y, x = self._data.shape[1:]
         self.origins = tile_origins((z, y, x), patch, step_size)
-        self._sums = np.zeros((num_outputs, z, y, x), dtype=np.float16)
-        self._weights = np.zeros((z, y, x), dtype=np.float16)
+        self._sums = np.zeros((num_outputs, z, y, x), dtype=np.float32)
+        self._weights = np.zeros((1, z, y, x), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -105,30 +110,45 @@ class SlidingWindow:
         if logits.shape != expected:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
         importance = gaussian_importance(self._patch)
-        tile = self._tile(origin)
-        for total, values in zip(self._sums, logits, strict=True):
-            total[tile] = total[tile].astype(np.float32) + values.astype(np.float32) * importance
-        self._weights[tile] += importance
+        tile = (slice(None), *self._tile(origin))
+        _accumulate(self._sums[tile], logits, importance)
+        _accumulate(self._weights[tile], np.ones((1, *self._patch), dtype=np.float32), importance)
 
-    def logits(self) -> Half:
-        """The merged logits (K, Z, Y, X) float16 on the grid of `data`; call once, when all tiles are in.
+    def logits(self) -> Single:
+        """The merged logits (K, Z, Y, X), float32 holding float16's values, on the grid of `data`.
 
-        ModelError if the network gave NaN or values too large for float16.
+        Call once, when all tiles are in. ModelError if the network gave NaN or infinite values.
         """
-        inside = self._inside
-        weights = self._weights[inside].astype(np.float32)
-        merged = self._sums[(slice(None), *inside)]
+        inside = (slice(None), *self._inside)
+        merged, weights = self._sums[inside], self._weights[inside][0]
         for total in merged:
-            np.divide(total.astype(np.float32), weights, out=total, casting="same_kind")
-            if not np.isfinite(total).all():
+            np.divide(total, weights, out=total)
+            if not np.isfinite(round_to_half(total).sum()):
                 raise ModelError(
-                    "The network's logits hold NaN or are too large for float16. A reduced-precision engine "
-                    "whose normalisation layers do not run in float32 does that; use the float32 one."
+                    "The network's logits hold NaN or infinite values. A reduced-precision engine whose "
+                    "normalisation layers do not run in float32 does that; use the float32 one."
                 )
         return merged
 
     def _tile(self, origin: Triple) -> tuple[slice, ...]:
         return tuple(slice(start, start + side) for start, side in zip(origin, self._patch, strict=True))
+
+
+def _accumulate(sums: Single, logits: npt.NDArray[np.floating[Any]], importance: Single) -> None:
+    """Add ``logits * importance`` to the view `sums` (K, *patch), rounding the sums to float16.
+
+    Goes through a few slices at a time, so that the intermediate values stay in the processor's cache.
+    """
+    shape = (_SLICES_AT_ONCE, *importance.shape[1:])
+    part, scratch = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    for total, values in zip(sums, logits, strict=True):
+        for start in range(0, len(importance), _SLICES_AT_ONCE):
+            here = slice(start, start + _SLICES_AT_ONCE)
+            size = len(total[here])
+            np.copyto(part[:size], values[here])
+            part[:size] *= importance[here]
+            part[:size] += total[here]
+            total[here] = round_to_half(part[:size], scratch=scratch[:size])
 
 
 def predict_mirrored(network: Network, patches: Single, mirror_axes: Sequence[int]) -> Single:
