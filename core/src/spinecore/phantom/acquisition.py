@@ -29,9 +29,10 @@ _POSITIVE: Final = "LPS"
 class Acquisition:
     """How the array relates to the patient's frame.
 
-    `spacing_mm` is (z, y, x) of the array, `orientation` its nibabel-like code in index order (x, y, z). `grid` are
-    the voxel centres in the patient's frame, `fine` the same with `subslices` (z, y, x of the patient) samples per
-    voxel along thick axes. `to_scanner` (4, 4) takes the patient's frame to the scanner's LPS.
+    `spacing_mm` is (z, y, x) of the array, `orientation` its nibabel-like code in index order (x, y, z).
+    `grid` are the voxel centres in the patient's frame, `fine` the same with `subslices` (z, y, x of the
+    patient) samples per voxel along thick axes. `to_scanner` (4, 4) takes the patient's frame to the
+    scanner's LPS.
     """
 
     region: Region
@@ -166,7 +167,8 @@ def draw_centre(
 
 
 def draw_pose(rng: np.random.Generator, centre: tuple[float, float, float], config: PhantomConfig) -> F64:
-    """Rigid transform (4, 4) from the patient's to the scanner's frame: a tilt about the centre and a shift."""
+    """Rigid transform (4, 4) from the patient's to the scanner's frame: a tilt about the centre and a
+    shift."""
     tilt = rng.uniform(-1, 1, 3) * config.oblique_deg * (rng.random() < 0.5)
     shift = rng.uniform(-30, 30, 3)
     transform = np.eye(4)

@@ -1,6 +1,9 @@
-"""What the scanner adds: blur, noise, ghosts, coil sensitivity, saturation bands. Arrays (Z, Y, X) float32."""
+"""What the scanner adds: blur, noise, ghosts, coil sensitivity, saturation bands. Arrays (Z, Y, X)
+float32."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +12,7 @@ from scipy.ndimage import gaussian_filter
 from spinecore.phantom.grid import F32, smooth_noise
 
 
-def texture(
-    rng: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
-) -> F32:
+def texture(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> F32:
     """Fine or mixed noise of about unit variance, its grain in mm whatever the spacing."""
     sigma = [rng.uniform(0.7, 3.0) / step for step in spacing_mm]
     fine: F32 = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), [min(s, 4.0) for s in sigma])
@@ -62,9 +63,9 @@ def _bands(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
     return np.asarray((band / band.mean()).reshape(view), np.float32)
 
 
-def bias_field(rng: np.random.Generator, shape: tuple[int, int, int]) -> F32:
+def bias_field(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
     """Coil sensitivity: smooth variation, mostly brighter posteriorly (y), fading towards the ends (z)."""
-    log: NDArray[np.floating] = smooth_noise(
+    log: NDArray[np.floating[Any]] = smooth_noise(
         rng, shape, tuple(max(size / rng.uniform(2, 5), 1.5) for size in shape)
     )
     log = log * np.float32(rng.uniform(0, 0.4))
@@ -78,7 +79,7 @@ def bias_field(rng: np.random.Generator, shape: tuple[int, int, int]) -> F32:
     if rng.random() < 0.4:
         z = (np.arange(shape[0], dtype=np.float32) / shape[0])[:, None, None] - rng.uniform(0.2, 0.8)
         log = log - rng.uniform(0, 4) * z**2
-    return np.exp(log, dtype=np.float32)
+    return np.asarray(np.exp(log), np.float32)
 
 
 def saturation_band(rng: np.random.Generator, length: int) -> F32:
@@ -88,7 +89,7 @@ def saturation_band(rng: np.random.Generator, length: int) -> F32:
     return np.asarray((rng.uniform(0.05, 0.5) + rise)[None, :, None], np.float32)
 
 
-def slice_gain(rng: np.random.Generator, shape: tuple[int, int, int], axis: int) -> F32:
+def slice_gain(rng: np.random.Generator, shape: tuple[int, ...], axis: int) -> F32:
     """Slices of slightly different brightness, as interleaved 2D series have."""
     view = [-1 if a == axis else 1 for a in range(3)]
     return (1 + rng.uniform(0, 0.1) * rng.standard_normal(shape[axis])).astype(np.float32).reshape(view)

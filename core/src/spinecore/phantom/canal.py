@@ -1,13 +1,14 @@
 """The spinal canal (dural sac): a tube along the column with known walls.
 
-In the coordinates (s, n, l) of the column's curve the canal is |n - centre(s)|^p / half_ap(s)^p + |l / half_width|^p < 1.
-Its anterior wall follows the posterior edges of bodies and discs at a gap of epidural space, so that it never
-overlaps them in the midline; bulges indent it and stenoses narrow it.
+In the coordinates (s, n, w) of the column's curve the canal is |n - centre(s)|^p / half_ap(s)^p + |w /
+half_width|^p < 1. Its anterior wall follows the posterior edges of bodies and discs at a gap of epidural
+space, so that it never overlaps them in the midline; bulges indent it and stenoses narrow it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
 from spinecore.phantom.column import C2, COUNT, LEVEL, S1, Column
-from spinecore.phantom.curve import STEP_MM, F64
+from spinecore.phantom.curve import F64, STEP_MM
 
 HALF_AP_MM = np.interp(
     LEVEL, [0, 2, 3, 4, 6, 9, 12, 20, 22, 26, 27], [0.3, 1.0, 4.5, 6.3, 7.5, 8, 7.5, 7, 7.0, 7.2, 8.2]
@@ -40,7 +41,7 @@ class Canal:
     narrowing: float
     ends_mm: tuple[float, float]
 
-    def at(self, s_mm: NDArray[np.floating]) -> tuple[F64, F64, F64]:
+    def at(self, s_mm: NDArray[np.floating[Any]]) -> tuple[F64, F64, F64]:
         """Centre, half AP and half width at arc lengths `s_mm`."""
         return (
             np.interp(s_mm, self.s_mm, self.centre_mm),
@@ -104,11 +105,11 @@ def disc_posterior_point(column: Column, index: int) -> F64:
     state = column.discs[index]
     edges = []
     for vertebra, top in ((lower, True), (upper, False)):
-        s, n, l = vertebra.shape.corner(upper=top, posterior=True)
+        s, n, w = vertebra.shape.corner(upper=top, posterior=True)
         reach = (
             vertebra.shape.half_depth * (1 + vertebra.shape.lip) * max(state.bulge + state.protrusion, 0.0)
         )
-        edges.append(vertebra.frame.world(np.array([s, n + 1.1 * reach + 0.3, l])))
+        edges.append(vertebra.frame.world(np.array([s, n + 1.1 * reach + 0.3, w])))
     return np.asarray((edges[0] + edges[1]) / 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,9 @@ Mask = NDArray[np.bool_]
 class Canvas:
     """Maps being painted, (Z, Y, X) uint8, and coordinates along the column.
 
-    `s`, `n` (Z, Y, 1) float32 mm and `level` (Z, Y, 1), the fractional vertebra index, depend on the sagittal
-    plane only; `l` is (Z, Y, X). `n_far` is the horizontal distance behind the column's smoothed course, for skin
-    and trunk.
+    `s`, `n` (Z, Y, 1) float32 mm and `level` (Z, Y, 1), the fractional vertebra index, depend on the
+    sagittal plane only; `w` is (Z, Y, X). `n_far` is the horizontal distance behind the column's smoothed
+    course, for skin and trunk.
     """
 
     column: Column
@@ -32,10 +33,10 @@ class Canvas:
     s: F32
     n: F32
     n_far: F32
-    l: F32
+    w: F32
     level: F32
 
-    def by_level(self, values: NDArray[np.floating]) -> F32:
+    def by_level(self, values: NDArray[np.floating[Any]]) -> F32:
         """(28,) values per vertebra, interpolated to (Z, Y, 1)."""
         return np.interp(self.level, LEVEL, values).astype(np.float32)
 
@@ -48,7 +49,7 @@ class Canvas:
         self.tissue[box][mask] = tissue
         self.labels[box][mask] = label
 
-    def paint_bone(self, box: Box, depth: NDArray[np.floating], rim_mm: float) -> None:
+    def paint_bone(self, box: Box, depth: NDArray[np.floating[Any]], rim_mm: float) -> None:
         """Paint a posterior element: bone where `depth` > 0 mm below its surface, its outer `rim_mm` dark."""
         tissue = np.where(depth < rim_mm, np.uint8(Tissue.POSTERIOR_RIM), np.uint8(Tissue.POSTERIOR_MARROW))
         np.copyto(self.tissue[box], tissue, where=depth > 0)
@@ -64,8 +65,8 @@ def blank_canvas(column: Column, canal: Canal, grid: Grid) -> Canvas:
     s32, n32, far32, level32, lateral32 = (
         a.astype(np.float32)[:, :, None] for a in (s, n, n_far, level, lateral)
     )
-    l = grid.x_mm.astype(np.float32)[None, None, :] - lateral32
+    w = grid.x_mm.astype(np.float32)[None, None, :] - lateral32
     return Canvas(
         column, canal, grid, np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8),
-        s32, n32, far32, l, level32,
+        s32, n32, far32, w, level32,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """Draws the vertebrae of one patient: sizes, poses, shapes and the state of the discs.
 
 Vertebrae are counted from below: 0…4 are S5…S1, 5…9 L5…L1, 10…21 T12…T1, 22…26 C7…C3, 27 is C2. Disc k lies
-between vertebra k and k + 1. Sizes and angles are those of the prototype whose phantoms carried over to real MRI.
+between vertebra k and k + 1. Sizes and angles are those of the prototype whose phantoms carried over to
+real MRI.
 """
 
 from __future__ import annotations
@@ -23,22 +24,31 @@ COUNT: Final = 28
 S1, L5, L1, T12, T1, C7, C3, C2 = 4, 5, 9, 10, 21, 22, 26, 27
 LEVEL: Final = np.arange(COUNT)
 
-HEIGHT_MM: Final = (
-    [13, 15, 18, 22, 28] + [27, 27.5, 27.5, 27, 26] + [25, 23.5, 22.5, 22, 21.5, 21, 20.5, 20, 19, 18.5, 18, 17]
-    + [15, 14, 14, 14, 14.5, 19]
-)  # fmt: skip
-DEPTH_MM: Final = (
-    [8, 11, 14, 19, 28] + [35, 35, 34.5, 34, 33] + [31, 30, 29, 28, 27, 26, 25, 23, 21, 19, 18, 17]
-    + [17, 16.5, 16, 16, 15.5, 16]
-)  # fmt: skip
-WIDTH_MM: Final = (
-    [20, 25, 30, 38, 48] + [50, 48, 46, 44, 43] + [41, 38, 35, 33, 31, 30, 29, 28, 27, 27, 28, 29]
-    + [26, 23, 21, 20, 19.5, 18]
-)  # fmt: skip
-DISC_MM: Final = (
-    [1.0, 1.2, 1.5, 2.0, 9.5] + [10, 9.5, 8.7, 7.8] + [6.5, 5.5, 4.6, 4.2, 3.9, 3.8, 3.8, 3.4, 3.4, 3.4, 3.4, 3.8, 4.5]
-    + [4.8, 5, 4.6, 4.6, 4.6]
-)  # fmt: skip
+# Rows: S5…S1, L5…L1, T12…T1, C7…C2. `DISC_MM` is the disc above each, so it ends below C2.
+HEIGHT_MM: Final = [
+    13, 15, 18, 22, 28,
+    27, 27.5, 27.5, 27, 26,
+    25, 23.5, 22.5, 22, 21.5, 21, 20.5, 20, 19, 18.5, 18, 17,
+    15, 14, 14, 14, 14.5, 19,
+]  # fmt: skip
+DEPTH_MM: Final = [
+    8, 11, 14, 19, 28,
+    35, 35, 34.5, 34, 33,
+    31, 30, 29, 28, 27, 26, 25, 23, 21, 19, 18, 17,
+    17, 16.5, 16, 16, 15.5, 16,
+]  # fmt: skip
+WIDTH_MM: Final = [
+    20, 25, 30, 38, 48,
+    50, 48, 46, 44, 43,
+    41, 38, 35, 33, 31, 30, 29, 28, 27, 27, 28, 29,
+    26, 23, 21, 20, 19.5, 18,
+]  # fmt: skip
+DISC_MM: Final = [
+    1.0, 1.2, 1.5, 2.0, 9.5,
+    10, 9.5, 8.7, 7.8, 6.5,
+    5.5, 4.6, 4.2, 3.9, 3.8, 3.8, 3.4, 3.4, 3.4, 3.4, 3.8, 4.5,
+    4.8, 5, 4.6, 4.6, 4.6,
+]  # fmt: skip
 SACRUM_TAPER: Final = [0.0, 0.08, 0.12, 0.16, 0.17]
 ANGLE_KNOTS: Final = [0, 2, 4, 5, 7, 9, 12, 16, 20, 22, 24, 27]
 MIN_EDGE_GAP_MM: Final = 1.3
@@ -66,7 +76,8 @@ class Vertebra:
 
 @dataclass(frozen=True)
 class DiscState:
-    """State of the disc above vertebra `index`; `bulge` and `protrusion` are shares of the body's half depth."""
+    """State of the disc above vertebra `index`; `bulge` and `protrusion` are shares of the body's half
+    depth."""
 
     index: int
     bulge: float

@@ -1,12 +1,12 @@
 """Mean intensity and texture of every tissue, drawn per image.
 
-Ranges are relative to bright cerebrospinal fluid (1.0) and follow what sagittal spine series look like; the fully
-random contrast ties tissues together only where anatomy does (marrow of arch and body, of sacrum and body).
+Ranges are relative to bright cerebrospinal fluid (1.0) and follow what sagittal spine series look like; the
+fully random contrast ties tissues together only where anatomy does (marrow of arch and body, of sacrum and
+body).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,43 +17,39 @@ from spinecore.phantom.config import Contrast
 from spinecore.phantom.tissues import ORGANS, TISSUE_COUNT, Tissue
 
 F32 = NDArray[np.float32]
-Ranges = Sequence[tuple[tuple[Tissue, ...], float, float]]
 T = Tissue
 
 CONTRAST_SHARE: Final[dict[Contrast, float]] = {"random": 0.35, "t2": 0.36, "t1": 0.2, "fatsat": 0.09}
 
-_FATS: Final = (T.FAT, T.FAT_EPIDURAL, T.PREVERTEBRAL)
-
-T2_RANGES: Final[Ranges] = (
-    ((T.CSF,), 0.75, 1.1), ((T.NUCLEUS,), 0.3, 0.95), ((T.NUCLEUS_DEGENERATE,), 0.1, 0.35), ((T.ANNULUS,), 0.03, 0.25),
-    ((T.CLEFT,), 0.15, 0.5), ((T.MARROW,), 0.18, 0.55), ((T.RIM,), 0.0, 0.15), ((T.VEIN_BASIVERTEBRAL,), 0.3, 0.8),
-    ((T.MODIC,), 0.1, 0.9), ((T.CORD,), 0.25, 0.6), ((T.ROOTS,), 0.2, 0.55), ((T.MUSCLE,), 0.06, 0.25),
-    *(((fat,), 0.4, 0.9) for fat in _FATS), ((T.FAT_SUBCUTANEOUS,), 0.5, 1.6), ((T.LIGAMENT,), 0.0, 0.15),
-    ((T.SKIN,), 0.1, 0.6), ((T.AORTA,), 0.0, 0.3), ((T.VENA_CAVA,), 0.0, 0.3), *(((o,), 0.03, 0.6) for o in ORGANS),
-    ((T.INTERSPINOUS,), 0.1, 0.6), ((T.BRAIN,), 0.25, 0.6), ((T.BRAIN_CSF,), 0.7, 1.1), ((T.ROOT_IN_FORAMEN,), 0.1, 0.4),
-)  # fmt: skip
-T1_RANGES: Final[Ranges] = (
-    ((T.CSF,), 0.08, 0.3), ((T.NUCLEUS,), 0.2, 0.45), ((T.NUCLEUS_DEGENERATE,), 0.2, 0.4), ((T.ANNULUS,), 0.1, 0.35),
-    ((T.CLEFT,), 0.15, 0.4), ((T.MARROW,), 0.3, 0.75), ((T.RIM,), 0.0, 0.15), ((T.VEIN_BASIVERTEBRAL,), 0.2, 0.6),
-    ((T.MODIC,), 0.1, 0.9), ((T.CORD,), 0.25, 0.45), ((T.ROOTS,), 0.2, 0.4), ((T.MUSCLE,), 0.2, 0.38),
-    *(((fat,), 0.55, 1.0) for fat in _FATS), ((T.FAT_SUBCUTANEOUS,), 0.7, 1.6), ((T.LIGAMENT,), 0.0, 0.15),
-    ((T.SKIN,), 0.2, 0.5), ((T.AORTA,), 0.0, 0.25), ((T.VENA_CAVA,), 0.0, 0.25), *(((o,), 0.1, 0.5) for o in ORGANS),
-    ((T.INTERSPINOUS,), 0.3, 0.8), ((T.BRAIN,), 0.25, 0.5), ((T.BRAIN_CSF,), 0.08, 0.3), ((T.ROOT_IN_FORAMEN,), 0.2, 0.4),
-)  # fmt: skip
-FATSAT_RANGES: Final[Ranges] = (
-    ((T.CSF,), 0.8, 1.1), ((T.NUCLEUS,), 0.4, 0.9), ((T.NUCLEUS_DEGENERATE,), 0.1, 0.35), ((T.ANNULUS,), 0.03, 0.25),
-    ((T.CLEFT,), 0.15, 0.5), ((T.MARROW,), 0.06, 0.3), ((T.RIM,), 0.0, 0.1), ((T.VEIN_BASIVERTEBRAL,), 0.3, 0.8),
-    ((T.MODIC,), 0.1, 0.9), ((T.CORD,), 0.3, 0.6), ((T.ROOTS,), 0.2, 0.5), ((T.MUSCLE,), 0.1, 0.3),
-    *(((fat,), 0.0, 0.2) for fat in _FATS), ((T.FAT_SUBCUTANEOUS,), 0.0, 0.3), ((T.LIGAMENT,), 0.0, 0.15),
-    ((T.SKIN,), 0.1, 0.5), ((T.AORTA,), 0.0, 0.3), ((T.VENA_CAVA,), 0.0, 0.4), *(((o,), 0.05, 0.7) for o in ORGANS),
-    ((T.INTERSPINOUS,), 0.05, 0.4), ((T.BRAIN,), 0.25, 0.6), ((T.BRAIN_CSF,), 0.8, 1.1), ((T.ROOT_IN_FORAMEN,), 0.2, 0.6),
-)  # fmt: skip
-_RANGES: Final[dict[Contrast, Ranges]] = {
-    "t1": T1_RANGES,
-    "t2": T2_RANGES,
-    "fatsat": FATSAT_RANGES,
-    "random": (),
+# Lowest and highest mean intensity of a tissue in T2, T1 and fat-suppressed T2.
+RANGES: Final[dict[Tissue, tuple[float, float, float, float, float, float]]] = {
+    T.CSF: (0.75, 1.1, 0.08, 0.3, 0.8, 1.1),
+    T.CORD: (0.25, 0.6, 0.25, 0.45, 0.3, 0.6),
+    T.ROOTS: (0.2, 0.55, 0.2, 0.4, 0.2, 0.5),
+    T.ROOT_IN_FORAMEN: (0.1, 0.4, 0.2, 0.4, 0.2, 0.6),
+    T.NUCLEUS: (0.3, 0.95, 0.2, 0.45, 0.4, 0.9),
+    T.NUCLEUS_DEGENERATE: (0.1, 0.35, 0.2, 0.4, 0.1, 0.35),
+    T.ANNULUS: (0.03, 0.25, 0.1, 0.35, 0.03, 0.25),
+    T.CLEFT: (0.15, 0.5, 0.15, 0.4, 0.15, 0.5),
+    T.MARROW: (0.18, 0.55, 0.3, 0.75, 0.06, 0.3),
+    T.RIM: (0.0, 0.15, 0.0, 0.15, 0.0, 0.1),
+    T.VEIN_BASIVERTEBRAL: (0.3, 0.8, 0.2, 0.6, 0.3, 0.8),
+    T.MODIC: (0.1, 0.9, 0.1, 0.9, 0.1, 0.9),
+    T.MUSCLE: (0.06, 0.25, 0.2, 0.38, 0.1, 0.3),
+    T.FAT: (0.4, 0.9, 0.55, 1.0, 0.0, 0.2),
+    T.FAT_EPIDURAL: (0.4, 0.9, 0.55, 1.0, 0.0, 0.2),
+    T.PREVERTEBRAL: (0.4, 0.9, 0.55, 1.0, 0.0, 0.2),
+    T.FAT_SUBCUTANEOUS: (0.5, 1.6, 0.7, 1.6, 0.0, 0.3),
+    T.INTERSPINOUS: (0.1, 0.6, 0.3, 0.8, 0.05, 0.4),
+    T.LIGAMENT: (0.0, 0.15, 0.0, 0.15, 0.0, 0.15),
+    T.SKIN: (0.1, 0.6, 0.2, 0.5, 0.1, 0.5),
+    T.AORTA: (0.0, 0.3, 0.0, 0.25, 0.0, 0.3),
+    T.VENA_CAVA: (0.0, 0.3, 0.0, 0.25, 0.0, 0.4),
+    T.BRAIN: (0.25, 0.6, 0.25, 0.5, 0.25, 0.6),
+    T.BRAIN_CSF: (0.7, 1.1, 0.08, 0.3, 0.8, 1.1),
+    **dict.fromkeys(ORGANS, (0.03, 0.6, 0.1, 0.5, 0.05, 0.7)),
 }
+_COLUMN: Final[dict[Contrast, int]] = {"t2": 0, "t1": 2, "fatsat": 4}
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,10 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
 def draw_look(rng: np.random.Generator, contrast: Contrast) -> TissueLook:
     """Draw intensities for one image."""
     mean = rng.uniform(0, 1, TISSUE_COUNT).astype(np.float32)
-    for tissues, low, high in _RANGES[contrast]:
-        mean[list(tissues)] = rng.uniform(low, high)
+    if contrast in _COLUMN:
+        column = _COLUMN[contrast]
+        for tissue, bounds in RANGES.items():
+            mean[tissue] = rng.uniform(bounds[column], bounds[column + 1])
     _tie(rng, mean, contrast)
     spread = rng.uniform(0, 0.09) + (rng.random(TISSUE_COUNT) < 0.3) * rng.uniform(0, 0.1, TISSUE_COUNT)
     for tissue in (*ORGANS, T.FAT, T.BRAIN, T.MUSCLE):

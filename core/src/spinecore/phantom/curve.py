@@ -1,8 +1,9 @@
-"""The curve that runs through the vertebral bodies, and the coordinates (s, n, l) along it.
+"""The curve that runs through the vertebral bodies, and the coordinates (s, n, w) along it.
 
-The curve lies in the plane x = 0 of the patient frame (LPS mm); scoliosis shifts it sideways by `lateral_mm`, a
-function of the arc length. For a point (x, y, z): `s` is the arc length of the nearest point of the curve
-(caudal to cranial), `n` the distance from it (posterior positive), `l = x - lateral(s)` (left positive).
+The curve lies in the plane x = 0 of the patient frame (LPS mm); scoliosis shifts it sideways by
+`lateral_mm`, a function of the arc length. For a point (x, y, z): `s` is the arc length of the nearest
+point of the curve (caudal to cranial), `n` the distance from it (posterior positive), `w = x - lateral(s)`
+(left positive).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ColumnCurve:
         return np.array([np.interp(s_mm, self.s_mm, self.lateral_mm), y, z])
 
     def axes(self, s_mm: float) -> F64:
-        """(3, 3): rows are the directions of s, n and l at `s_mm`, orthonormal, LPS."""
+        """(3, 3): rows are the directions of s, n and w at `s_mm`, orthonormal, LPS."""
         angle = np.interp(s_mm, self.s_mm, self.angle_rad)
         slope = np.interp(s_mm, self.s_mm, np.gradient(self.lateral_mm, self.s_mm))
         cranial = np.array([slope, -np.sin(angle), np.cos(angle)])

@@ -1,7 +1,8 @@
 """The grid a phantom is painted on, boxes on it, and smooth noise.
 
-Painting happens in the patient frame: arrays (Z, Y, X) whose indices grow cranially (z), posteriorly (y) and to
-the left (x), so that everything that depends on the sagittal plane only is computed in two dimensions.
+Painting happens in the patient frame: arrays (Z, Y, X) whose indices grow cranially (z), posteriorly (y)
+and to the left (x), so that everything that depends on the sagittal plane only is computed in two
+dimensions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Grid:
-    """Coordinates of voxel centres along each axis, mm, growing: `x_mm` left, `y_mm` posterior, `z_mm` cranial."""
+    """Coordinates of voxel centres along each axis, mm, growing: `x_mm` left, `y_mm` posterior, `z_mm`
+    cranial."""
 
     x_mm: NDArray[np.float64]
     y_mm: NDArray[np.float64]
@@ -34,7 +36,7 @@ class Grid:
     def box(
         self, frame: Frame, low: tuple[float, float, float], high: tuple[float, float, float]
     ) -> Box | None:
-        """Slices (Z, Y, X) around the cuboid low…high of `frame`'s coordinates (s, n, l); None if outside."""
+        """Slices (Z, Y, X) around the cuboid low…high of `frame`'s coordinates (s, n, w); None if outside."""
         corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
         points = frame.world(corners)
         slices = []
@@ -47,15 +49,15 @@ class Grid:
         return slices[0], slices[1], slices[2]
 
     def local(self, frame: Frame, box: Box) -> tuple[F32, F32, F32]:
-        """(s, n, l) in `frame` of the voxels of `box`, each (Z, Y, X) float32 mm."""
+        """(s, n, w) in `frame` of the voxels of `box`, each (Z, Y, X) float32 mm."""
         z = (self.z_mm[box[0]] - frame.origin[2])[:, None, None]
         y = (self.y_mm[box[1]] - frame.origin[1])[None, :, None]
         x = (self.x_mm[box[2]] - frame.origin[0])[None, None, :]
-        s, n, l = (
+        s, n, w = (
             (axis[2] * z + axis[1] * y).astype(np.float32) + (axis[0] * x).astype(np.float32)
             for axis in frame.axes
         )
-        return s, n, l
+        return s, n, w
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[float, ...]) -> F32:

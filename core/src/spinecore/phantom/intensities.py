@@ -14,7 +14,8 @@ from spinecore.phantom.grid import F32, U8
 
 
 def level_gains(canvas: Canvas) -> F32:
-    """(256,) float32 brightness of each label beside its like: marrow and discs differ from level to level."""
+    """(256,) float32 brightness of each label beside its like: marrow and discs differ from level to
+    level."""
     gains = np.ones(256, np.float32)
     for vertebra in canvas.column.vertebrae:
         if vertebra.label != SACRUM:
@@ -33,8 +34,8 @@ def synthesise(
 ) -> NDArray[np.int16]:  # fmt: skip
     """(Z, Y, X) int16 image on the acquired grid, still in the patient's axes.
 
-    `tissue` and `labels` are sampled `subslices` times finer; averaging over them is the partial volume of thick
-    slices. `spacing_mm` (z, y, x) belongs to the acquired grid in the patient's axes.
+    `tissue` and `labels` are sampled `subslices` times finer; averaging over them is the partial volume of
+    thick slices. `spacing_mm` (z, y, x) belongs to the acquired grid in the patient's axes.
     """
     look = draw_look(rng, contrast)
     image = block_mean(look.mean[tissue] * gains[labels], subslices)

@@ -29,8 +29,8 @@ _ANATOMY_STREAM, _ACQUISITION_STREAM, _PAINT_STREAM, _IMAGE_STREAM = range(4)
 class AnatomyGrid:
     """One patient in one field of view, before any image is taken.
 
-    `tissue` and `labels` (Z, Y, X) uint8 are in the patient's axes, finer than the acquisition along thick axes;
-    `gains` (256,) is the brightness of each label beside its like.
+    `tissue` and `labels` (Z, Y, X) uint8 are in the patient's axes, finer than the acquisition along thick
+    axes; `gains` (256,) is the brightness of each label beside its like.
     """
 
     config: PhantomConfig
@@ -56,9 +56,9 @@ class AnatomyGrid:
 class Phantom:
     """An MR-like volume with everything that is true of it.
 
-    `image` (Z, Y, X) int16, `classes` (Z, Y, X) uint8 of `spinecore.labels.Class`, `labels` (Z, Y, X) uint8 with
-    VerSe numbers (bodies, discs 100 + N, canal 61, sacrum 26), `affine` (4, 4) float64 index (x, y, z, 1) -> LPS mm,
-    `config` with every drawn choice (region, contrast, spacing, orientation) filled in.
+    `image` (Z, Y, X) int16, `classes` (Z, Y, X) uint8 of `spinecore.labels.Class`, `labels` (Z, Y, X) uint8
+    with VerSe numbers (bodies, discs 100 + N, canal 61, sacrum 26), `affine` (4, 4) float64 index (x, y, z,
+    1) -> LPS mm, `config` with every drawn choice (region, contrast, spacing, orientation) filled in.
     """
 
     image: NDArray[np.int16]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spinecore.phantom.canvas import Canvas
 from spinecore.phantom.column import C2, COUNT, L5, LEVEL, S1, Vertebra
-from spinecore.phantom.grid import Box, F32
+from spinecore.phantom.grid import F32, Box
 from spinecore.phantom.tissues import Tissue
 
 SPINOUS_LENGTH_MM = np.interp(
@@ -23,7 +23,8 @@ SPINOUS_SLANT = np.interp(LEVEL, [0, 5, 9, 12, 16, 20, 22, 27], [0.2, 0.15, 0.25
 
 @dataclass(frozen=True)
 class ArchStyle:
-    """How this patient's vertebral arches look; factors around 1 and lengths in mm, (28,) where per vertebra."""
+    """How this patient's vertebral arches look; factors around 1 and lengths in mm, (28,) where per
+    vertebra."""
 
     width: float
     rim_mm: float
@@ -38,13 +39,14 @@ class ArchStyle:
 
 @dataclass(frozen=True)
 class Arch:
-    """One vertebra's arch: local coordinates (Z, Y, X) float32 mm on `box`, and the canal's walls behind the body."""
+    """One vertebra's arch: local coordinates (Z, Y, X) float32 mm on `box`, and the canal's walls behind
+    the body."""
 
     vertebra: Vertebra
     box: Box
     s: F32
     n: F32
-    l: F32
+    w: F32
     canal_mm: float
     back_mm: float
     half_width_mm: float
@@ -91,14 +93,14 @@ def _arch(canvas: Canvas, vertebra: Vertebra, style: ArchStyle) -> Arch | None:
     box = canvas.grid.box(vertebra.frame, low, high)
     if box is None:
         return None
-    s, n, l = canvas.grid.local(vertebra.frame, box)
-    return Arch(vertebra, box, s, n, l, centre, centre + half_ap, half_width, size)
+    s, n, w = canvas.grid.local(vertebra.frame, box)
+    return Arch(vertebra, box, s, n, w, centre, centre + half_ap, half_width, size)
 
 
 def paint_foramen(canvas: Canvas, arch: Arch) -> None:
     """Fat beside and behind the canal with the nerve root below the pedicle."""
     shape = arch.vertebra.shape
-    h, side = shape.half_height, np.abs(arch.l)
+    h, side = shape.half_height, np.abs(arch.w)
     near = (np.abs(arch.s) < h + 4) & (arch.n > 0.55 * shape.half_depth) & (arch.n < arch.back_mm + 3)
     fat = near & (side < min(shape.half_width, 26) + 4)
     canvas.paint_box(arch.box, fat, Tissue.FAT_EPIDURAL)
@@ -109,7 +111,7 @@ def paint_foramen(canvas: Canvas, arch: Arch) -> None:
 def paint_pedicles(canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
     """Pedicles and transverse processes."""
     h, width, size = arch.vertebra.shape.half_height, style.width, arch.size
-    side = np.abs(arch.l)
+    side = np.abs(arch.w)
     pedicle = np.minimum(
         5 * size * width - np.abs(side - arch.half_width_mm - 5.5 * size),
         7 * size * width - np.abs(arch.s - 0.3 * h),
@@ -126,7 +128,7 @@ def paint_pedicles(canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
 def paint_lamina(rng: np.random.Generator, canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
     """Facet joints, laminae, ligamentum flavum and the fat behind the canal."""
     k, h, size, width = arch.vertebra.index, arch.vertebra.shape.half_height, arch.size, style.width
-    side = np.abs(arch.l)
+    side = np.abs(arch.w)
     beside, behind = side - arch.half_width_mm - 6 * size, arch.n - arch.back_mm - 1
     facet = 7.5 * size * width - np.sqrt(beside**2 + ((np.abs(arch.s) - h - 3) / 1.5) ** 2 + behind**2)
     facet = np.where(arch.s < h + 8, facet, -1) if k < C2 else np.where(arch.s < 0, facet, -1)
@@ -152,7 +154,7 @@ def _spinous(arch: Arch, style: ArchStyle) -> tuple[F32, F32, F32, float]:
     along = arch.n - arch.back_mm - 4
     across = arch.s + style.slant[k] * np.clip(along, 0, 60) + style.drop * h
     width = max(arch.size, 0.75) * style.width * 3.0
-    return along, across, np.abs(arch.l - style.aside_mm[k]), width
+    return along, across, np.abs(arch.w - style.aside_mm[k]), width
 
 
 def paint_interspinous(rng: np.random.Generator, canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
@@ -184,6 +186,6 @@ def paint_spinous(canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
 def paint_sacral_crest(canvas: Canvas, arch: Arch, style: ArchStyle) -> None:
     """The thin bony roof of the sacral canal."""
     h = arch.vertebra.shape.half_height
-    roof = 3.5 * style.width - np.abs(arch.n - arch.back_mm - 4 + 0.1 * np.abs(arch.l))
-    roof = np.minimum(roof, np.minimum(h + 1.5 - np.abs(arch.s), arch.half_width_mm + 12 - np.abs(arch.l)))
+    roof = 3.5 * style.width - np.abs(arch.n - arch.back_mm - 4 + 0.1 * np.abs(arch.w))
+    roof = np.minimum(roof, np.minimum(h + 1.5 - np.abs(arch.s), arch.half_width_mm + 12 - np.abs(arch.w)))
     canvas.paint_bone(arch.box, roof, style.rim_mm)

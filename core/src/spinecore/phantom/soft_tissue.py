@@ -21,7 +21,8 @@ def paint_soft_tissue(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def paint_head_and_skin(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Paint head, pelvis, subcutaneous fat, skin and air; they lie outermost, so they come after the bones."""
+    """Paint head, pelvis, subcutaneous fat, skin and air; they lie outermost, so they come after the
+    bones."""
     paint_pelvis(rng, canvas)
     paint_head(rng, canvas)
     paint_outside(rng, canvas)
@@ -71,7 +72,7 @@ def paint_paraspinal(rng: np.random.Generator, canvas: Canvas) -> None:
     side = np.minimum(canvas.by_level(canvas.column.half_width_mm), 26 * canvas.column.scale)
     marbling = noise_mm(rng, canvas, (7, 11, 5)) > rng.uniform(0.6, 2.2)
     beside = (
-        (np.abs(canvas.l) > side + 1) & (canvas.n > -front * rng.uniform(0.8, 1.3)) & (canvas.n < front + 5)
+        (np.abs(canvas.w) > side + 1) & (canvas.n > -front * rng.uniform(0.8, 1.3)) & (canvas.n < front + 5)
     )
     canvas.paint(beside, Tissue.MUSCLE)
     canvas.paint(beside & marbling, Tissue.FAT)
@@ -88,7 +89,7 @@ def paint_vessels(rng: np.random.Generator, canvas: Canvas) -> None:
     ):
         radius = rng.uniform(7, 11)
         ahead = canvas.n + front + depth + 3 * np.sin(canvas.s / 70 + rng.uniform(0, 6))
-        aside = canvas.l - offset - 4 * np.sin(canvas.s / 60 + rng.uniform(0, 6))
+        aside = canvas.w - offset - 4 * np.sin(canvas.s / 60 + rng.uniform(0, 6))
         inside = (ahead**2 < radius**2) & (canvas.level < 19) & (canvas.level > 5.5)
         canvas.paint(inside & (aside**2 < radius**2 - ahead**2), vessel)
 
@@ -99,7 +100,7 @@ def paint_neck(rng: np.random.Generator, canvas: Canvas) -> None:
     canvas.paint(neck & (canvas.n < -front - 2) & (canvas.n > -front - rng.uniform(4, 9)), Tissue.MUSCLE)
     radius, depth = rng.uniform(5, 9), rng.uniform(12, 22)
     ahead = (canvas.n + front + depth) ** 2
-    canvas.paint(neck & (ahead < radius**2) & (canvas.l**2 < radius**2 - ahead), Tissue.AIRWAY)
+    canvas.paint(neck & (ahead < radius**2) & (canvas.w**2 < radius**2 - ahead), Tissue.AIRWAY)
 
 
 def paint_back(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -119,7 +120,7 @@ def paint_pelvis(rng: np.random.Generator, canvas: Canvas) -> None:
     """Iliac wings beside the sacrum and L5, a thin shell around marrow."""
     inner = rng.uniform(50, 58) * canvas.column.scale + 2.0 * np.clip(canvas.level - 3, 0, 5)
     thickness = rng.uniform(10, 18)
-    aside = np.abs(canvas.l) - inner
+    aside = np.abs(canvas.w) - inner
     plate = (
         (aside > 0)
         & (aside < thickness)
@@ -138,7 +139,7 @@ def head_distance(canvas: Canvas) -> F32:
     up = (canvas.s - canvas.canal.ends_mm[1] - 62 * scale) / (72 * scale)
     back = (canvas.n + 8 * scale) / (86 * scale)
     flat = np.hypot(up, back)
-    return np.asarray((np.hypot(flat, canvas.l / (70 * scale)) - 1) * 74 * scale, np.float32)
+    return np.asarray((np.hypot(flat, canvas.w / (70 * scale)) - 1) * 74 * scale, np.float32)
 
 
 def paint_head(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -165,16 +166,16 @@ def paint_head(rng: np.random.Generator, canvas: Canvas) -> None:
 def paint_brainstem(rng: np.random.Generator, canvas: Canvas, up: F32, brain: Mask) -> None:
     """The brainstem, its cisterns, and the clivus in front of it."""
     scale = canvas.column.scale
-    centre, half_ap, half_width = (float(v) for v in canvas.canal.at(np.float64(canvas.canal.ends_mm[1])))
+    centre, half_ap, half_width = (float(v) for v in canvas.canal.at(np.array(canvas.canal.ends_mm[1])))
     axis = centre - 0.15 * up
     stem = np.hypot(
-        (canvas.n - axis) / (0.75 * half_ap + 0.12 * np.clip(up, 0, 40)), canvas.l / (0.9 * half_width)
+        (canvas.n - axis) / (0.75 * half_ap + 0.12 * np.clip(up, 0, 40)), canvas.w / (0.9 * half_width)
     )
     low = (up > -6) & (up < 45 * scale) & (canvas.labels == 0)
     clivus = (
         low & (canvas.n < axis - half_ap - 1) & (canvas.n > axis - half_ap - rng.uniform(12, 20) - 0.3 * up)
     )
-    canvas.paint(clivus & (np.abs(canvas.l) < 14 + 0.3 * np.clip(up, 0, 40)), Tissue.POSTERIOR_MARROW)
+    canvas.paint(clivus & (np.abs(canvas.w) < 14 + 0.3 * np.clip(up, 0, 40)), Tissue.POSTERIOR_MARROW)
     canvas.paint(low & (stem < rng.uniform(1.3, 1.7)) & (brain | (up < 8)), Tissue.BRAIN_CSF)
     canvas.paint(low & (stem < 1), Tissue.BRAIN)
 
@@ -196,7 +197,7 @@ def paint_outside(rng: np.random.Generator, canvas: Canvas) -> None:
     width = canvas.by_level(
         np.interp(LEVEL, [0, 20, 22, 27], [165, 165, half_width, half_width]) + rng.normal(0, 8)
     )
-    beside = np.abs(canvas.l) + 0.002 * canvas.n_far**2 - width
+    beside = np.abs(canvas.w) + 0.002 * canvas.n_far**2 - width
     _layers(canvas, np.minimum(beside, head), rng.uniform(5, 30))
 
 

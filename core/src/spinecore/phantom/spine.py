@@ -1,10 +1,12 @@
 """Paints what the network must find: canal, sacrum, C2, discs and vertebral bodies.
 
-The order decides who wins a voxel: canal first, then sacrum and C2, then discs, then bodies. In the midsagittal plane
-the canal is clear of all others by construction (`canal.anterior_wall`).
+The order decides who wins a voxel: canal first, then sacrum and C2, then discs, then bodies. In the
+midsagittal plane the canal is clear of all others by construction (`canal.anterior_wall`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +46,11 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     across = (canvas.n - centre) / half_ap
     front = canvas.by_level(canvas.column.half_depth_mm)
     sheath = within & (canvas.n > 0.9 * front) & (across < 1.1)
-    canvas.paint(sheath & (np.abs(canvas.l) < 1.1 * half_width), Tissue.FAT_EPIDURAL)
+    canvas.paint(sheath & (np.abs(canvas.w) < 1.1 * half_width), Tissue.FAT_EPIDURAL)
     width = half_width * (1 - np.float32(canal.narrowing) * np.clip(across, 0, 1))
     room = np.clip(1 - np.abs(across) ** canal.exponent, 0, None) ** (1 / canal.exponent) * width
-    inside = within & (np.abs(canvas.l) < room)
-    outer = within & (np.abs(across) < 1.12) & (np.abs(canvas.l) < room + 1.2) & ~inside
+    inside = within & (np.abs(canvas.w) < room)
+    outer = within & (np.abs(across) < 1.12) & (np.abs(canvas.w) < room + 1.2) & ~inside
     if rng.random() < 0.7:
         canvas.paint(outer, Tissue.LIGAMENT if rng.random() < 0.5 else Tissue.FAT_EPIDURAL)
     canvas.paint(inside, Tissue.CSF)
@@ -65,7 +67,7 @@ def paint_cord(rng: np.random.Generator, canvas: Canvas, inside: Mask, centre: F
     wide = canvas.by_level(CORD_HALF_WIDTH_MM) * rng.uniform(0.85, 1.15) * full
     shift = np.clip(offset, -1, 1) * np.clip(half_ap - tall, 0, None) * 0.8
     square = 1 - ((canvas.n - centre - shift) / tall) ** 2
-    cord = inside & (square > 0) & (canvas.l**2 < wide**2 * square)
+    cord = inside & (square > 0) & (canvas.w**2 < wide**2 * square)
     canvas.paint(cord, Tissue.CORD)
     low = (
         inside & (canvas.level < conus + 0.8) & (canvas.n > centre - half_ap * rng.uniform(-0.4, 0.6)) & ~cord
@@ -90,10 +92,10 @@ def body_box(canvas: Canvas, vertebra: Vertebra, margin_mm: float = 5.0) -> Box 
     return canvas.grid.box(vertebra.frame, (-half[0], -half[1], -half[2]), half)
 
 
-def depths(shape: BodyShape, s: Array, n: Array, l: Array) -> tuple[Array, Array]:
+def depths(shape: BodyShape, s: Array, n: Array, w: Array) -> tuple[Array, Array]:
     """Depth in mm below a body's side wall and below its nearer endplate, positive inside."""
-    side = (1 - shape.radius(s, n, l) / shape.wall(s)) * min(shape.half_depth, 0.8 * shape.half_width)
-    return side, np.minimum(shape.top(n, l) - s, s - shape.bottom(n, l))
+    side = (1 - shape.radius(s, n, w) / shape.wall(s)) * min(shape.half_depth, 0.8 * shape.half_width)
+    return side, np.minimum(shape.top(n, w) - s, s - shape.bottom(n, w))
 
 
 def paint_body(
@@ -105,9 +107,9 @@ def paint_body(
     box = body_box(canvas, vertebra)
     if box is None:
         return
-    s, n, l = canvas.grid.local(vertebra.frame, box)
+    s, n, w = canvas.grid.local(vertebra.frame, box)
     shape = vertebra.shape
-    side, end = depths(shape, s, n, l)
+    side, end = depths(shape, s, n, w)
     body = (side > 0) & (end > 0)
     canvas.paint_box(box, body, Tissue.MARROW, vertebra.label)
     size = min(shape.half_depth / 17, 1.1)
@@ -116,10 +118,10 @@ def paint_body(
             body
             & (np.abs(s) < veins[0] * size)
             & (n > veins[1] * shape.half_depth)
-            & (np.abs(l) < veins[2] * size)
+            & (np.abs(w) < veins[2] * size)
         )
         canvas.paint_box(box, vein, Tissue.VEIN_BASIVERTEBRAL, vertebra.label)
-    _paint_lesion(canvas, vertebra, box, body, (s, n, l), end, lesion)
+    _paint_lesion(canvas, vertebra, box, body, (s, n, w), end, lesion)
     shell = body & ((side < rim[0]) | (end < rim[1]))
     canvas.paint_box(box, shell, Tissue.RIM, vertebra.label)
 
@@ -130,12 +132,12 @@ def _paint_lesion(
 ) -> None:  # fmt: skip
     """Modic change under an endplate, or a round lesion (haemangioma)."""
     chance, centre, size = lesion
-    s, n, l = where
+    s, n, w = where
     if chance[0] < 0.15:
         side = s > 0 if chance[1] < 0.5 else s < 0
         canvas.paint_box(box, body & side & (end < size) & (n > centre[1] - 4), Tissue.MODIC, vertebra.label)
     if chance[2] < 0.08:
-        ball = body & ((s - centre[0]) ** 2 + (n - centre[1]) ** 2 + (l - centre[2]) ** 2 < size**2)
+        ball = body & ((s - centre[0]) ** 2 + (n - centre[1]) ** 2 + (w - centre[2]) ** 2 < size**2)
         canvas.paint_box(box, ball, Tissue.MODIC, vertebra.label)
 
 
@@ -144,50 +146,73 @@ def paint_ligaments(canvas: Canvas, vertebra: Vertebra, thickness_mm: float) -> 
     box = body_box(canvas, vertebra)
     if box is None:
         return
-    s, n, l = canvas.grid.local(vertebra.frame, box)
+    s, n, w = canvas.grid.local(vertebra.frame, box)
     shape = vertebra.shape
-    outside = (shape.radius(s, n, l) - shape.wall(s)) * shape.half_depth
-    layer = (outside >= -1) & (outside < thickness_mm) & (np.abs(l) < 0.8 * shape.half_width)
+    outside = (shape.radius(s, n, w) - shape.wall(s)) * shape.half_depth
+    layer = (outside >= -1) & (outside < thickness_mm) & (np.abs(w) < 0.8 * shape.half_width)
     layer &= (np.abs(s) < shape.half_height + 3) & (canvas.labels[box] == 0)
     canvas.paint_box(box, layer, Tissue.LIGAMENT)
 
 
-def paint_disc(rng: np.random.Generator, canvas: Canvas, index: int) -> None:
-    """The disc above vertebra `index`: everything between the two endplates, out to the annulus."""
-    form = rng.uniform(-0.1, 0.1), rng.uniform(0.55, 0.75), rng.uniform(0.55, 0.8), rng.uniform(0.7, 1.1)
-    lower, upper = canvas.column.vertebrae[index], canvas.column.vertebrae[index + 1]
-    state = canvas.column.discs[index]
-    reach = 1.35 * max(lower.shape.half_depth, upper.shape.half_depth) + 3
-    aside = 1.3 * max(lower.shape.half_width, upper.shape.half_width) + 3
-    h = lower.shape.half_height
+@dataclass(frozen=True)
+class DiscSpace:
+    """The space between two bodies on a box of the grid, arrays (Z, Y, X) float32.
+
+    `above` and `below` are distances in mm from the lower and to the upper endplate; `share` runs from 0 at
+    the lower to 1 at the upper one; `across` and `side` are n and w in units of the bodies' half axes;
+    `radius` is 1 on the outline that the bodies' edges span.
+    """
+
+    box: Box
+    above: Array
+    below: Array
+    share: Array
+    across: Array
+    side: Array
+    radius: Array
+
+
+def disc_space(canvas: Canvas, lower: Vertebra, upper: Vertebra) -> DiscSpace | None:
+    """Coordinates between two neighbours; None where the grid does not reach."""
+    first, second = lower.shape, upper.shape
+    reach = 1.35 * max(first.half_depth, second.half_depth) + 3
+    aside = 1.3 * max(first.half_width, second.half_width) + 3
+    h = first.half_height
     box = canvas.grid.box(lower.frame, (0.3 * h, -reach, -aside), (1.3 * h + 26, reach, aside))
     if box is None:
-        return
-    s1, n1, l1 = canvas.grid.local(lower.frame, box)
-    s2, n2, l2 = canvas.grid.local(upper.frame, box)
-    above, below = s1 - lower.shape.top(n1, l1), upper.shape.bottom(n2, l2) - s2
-    between = (above >= 0) & (below >= 0)
+        return None
+    s1, n1, w1 = canvas.grid.local(lower.frame, box)
+    s2, n2, w2 = canvas.grid.local(upper.frame, box)
+    above, below = s1 - first.top(n1, w1), second.bottom(n2, w2) - s2
     share = np.clip(above / np.maximum(above + below, 1e-3), 0, 1)
-    rim_low, rim_up = np.float32(1 + lower.shape.lip), np.float32(1 + upper.shape.lip)
-    r1 = lower.shape.radius(np.full_like(s1, h), n1, l1) / rim_low
-    r2 = upper.shape.radius(np.full_like(s2, -upper.shape.half_height), n2, l2) / rim_up
-    across = (1 - share) * n1 / lower.shape.half_depth + share * n2 / upper.shape.half_depth
-    side = (1 - share) * l1 / lower.shape.half_width + share * l2 / upper.shape.half_width
-    bulge = 1 + state.bulge + np.where(across > 0, state.protrusion * np.exp(-((side / 0.5) ** 2)), 0)
-    disc = between & ((1 - share) * r1 + share * r2 < bulge)
+    r1 = first.radius(np.full_like(s1, h), n1, w1) / np.float32(1 + first.lip)
+    r2 = second.radius(np.full_like(s2, -second.half_height), n2, w2) / np.float32(1 + second.lip)
+    across = (1 - share) * n1 / first.half_depth + share * n2 / second.half_depth
+    side = (1 - share) * w1 / first.half_width + share * w2 / second.half_width
+    return DiscSpace(box, above, below, share, across, side, (1 - share) * r1 + share * r2)
+
+
+def paint_disc(rng: np.random.Generator, canvas: Canvas, index: int) -> None:
+    """The disc above vertebra `index`: everything between the two endplates, out to the annulus."""
+    offset, deep, wide, high, power = rng.uniform([-0.1, 0.55, 0.55, 0.7, 2.0], [0.1, 0.8, 0.85, 1.1, 3.5])
+    lower, upper = canvas.column.vertebrae[index], canvas.column.vertebrae[index + 1]
+    state = canvas.column.discs[index]
+    space = disc_space(canvas, lower, upper)
+    if space is None:
+        return
+    hump = np.where(space.across > 0, state.protrusion * np.exp(-((space.side / 0.5) ** 2)), 0)
+    disc = (space.above >= 0) & (space.below >= 0) & (space.radius < 1 + state.bulge + hump)
     label = disc_label(upper.label)
-    canvas.paint_box(box, disc, Tissue.ANNULUS, label)
-    middle = np.abs(2 * share - 1)
-    thickness = above + below
-    inner = (
-        ((across + form[0]) / form[1]) ** 2
-        + (side / form[2]) ** 2
-        + (middle * thickness / (thickness + 2.4) / form[3]) ** 2
-    )
+    canvas.paint_box(space.box, disc, Tissue.ANNULUS, label)
+    thickness = space.above + space.below
+    from_middle = np.abs(space.above - space.below)
+    inner = np.abs((space.across + offset) / deep) ** power + np.abs(space.side / wide) ** power
+    inner = inner + np.abs(from_middle / (np.abs(thickness) + 2.4) / high) ** power
     nucleus = disc & (inner < 1)
-    canvas.paint_box(box, nucleus, Tissue.NUCLEUS_DEGENERATE if state.degenerate else Tissue.NUCLEUS, label)
+    kind = Tissue.NUCLEUS_DEGENERATE if state.degenerate else Tissue.NUCLEUS
+    canvas.paint_box(space.box, nucleus, kind, label)
     if state.cleft:
-        canvas.paint_box(box, nucleus & (inner < 0.5) & (middle * thickness < 1.4), Tissue.CLEFT, label)
+        canvas.paint_box(space.box, nucleus & (inner < 0.5) & (from_middle < 1.4), Tissue.CLEFT, label)
 
 
 def paint_sacral_segment(
@@ -205,13 +230,13 @@ def paint_sacral_segment(
     )
     if box is None:
         return
-    s, n, l = canvas.grid.local(vertebra.frame, box)
-    side, end = depths(shape, s, n, l)
+    s, n, w = canvas.grid.local(vertebra.frame, box)
+    side, end = depths(shape, s, n, w)
     free = canvas.labels[box] == 0
     segment = (side > 0) & (end > 0)
-    wing = _ala(shape, s, n, l, half_ala, slope, top=k == S1) & free
+    wing = _ala(shape, s, n, w, half_ala, slope, top=k == S1) & free
     canvas.paint_box(box, wing, Tissue.SACRUM_MARROW, SACRUM)
-    hole = wing & ((np.abs(l) - 1.1 * shape.half_width) ** 2 + (s + shape.half_height) ** 2 < 16) & (k > 1)
+    hole = wing & ((np.abs(w) - 1.1 * shape.half_width) ** 2 + (s + shape.half_height) ** 2 < 16) & (k > 1)
     canvas.paint_box(box, hole, Tissue.FAT_EPIDURAL)
     if k < S1:
         _paint_remnant(canvas, vertebra, remnant_dark)
@@ -220,11 +245,11 @@ def paint_sacral_segment(
 
 
 def _ala(
-    shape: BodyShape, s: F32, n: F32, l: F32, half_ala: float, slope: float, *, top: bool
+    shape: BodyShape, s: F32, n: F32, w: F32, half_ala: float, slope: float, *, top: bool
 ) -> NDArray[np.bool_]:
     """The lateral mass of a sacral segment."""
-    beyond = np.clip(np.abs(l) - 0.8 * shape.half_width, 0, None)
-    wing = (np.abs(l) > 0.7 * shape.half_width) & (np.abs(l) < half_ala)
+    beyond = np.clip(np.abs(w) - 0.8 * shape.half_width, 0, None)
+    wing = (np.abs(w) > 0.7 * shape.half_width) & (np.abs(w) < half_ala)
     wing &= (n > -0.5 * shape.half_depth + 0.25 * beyond) & (n < 0.85 * shape.half_depth + 0.25 * beyond)
     ceiling = shape.half_height - 2 - slope * beyond if top else shape.half_height + 1.5
     return np.asarray(wing & (s > -shape.half_height - 1.5) & (s < ceiling))
@@ -260,7 +285,7 @@ def paint_c2(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: 
     )
     if box is None:
         return
-    s, n, l = canvas.grid.local(vertebra.frame, box)
+    s, n, w = canvas.grid.local(vertebra.frame, box)
     up = s - 0.85 * h
     lean = n + 1.0 * scale
     thick = radius * (1 - 0.2 * np.clip(up / length, 0, 1) ** 2)
@@ -268,12 +293,12 @@ def paint_c2(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: 
         1 - np.clip(up, 0, None) / 7, 0, 1
     )
     tip = np.sqrt(np.clip(1 - (np.clip(up - 0.75 * length, 0, None) / (0.25 * length)) ** 2, 0, 1))
-    dens_depth = np.where((s > 0) & (up < length), thick * tip - np.hypot(lean, 0.9 * l), -1)
-    side, end = depths(shape, s, n, l)
+    dens_depth = np.where((s > 0) & (up < length), thick * tip - np.hypot(lean, 0.9 * w), -1)
+    side, end = depths(shape, s, n, w)
     body_depth = np.minimum(side, np.minimum(end, 0.95 * h - s))
-    paint_atlas(rng, canvas, box, (up, lean, n, l), radius)
+    paint_atlas(rng, canvas, box, (up, lean, n, w), radius)
     free = canvas.labels[box] != CANAL
-    sheath = free & (up > 0) & (up < length + 2) & (np.hypot(lean, l) < radius + 2)
+    sheath = free & (up > 0) & (up < length + 2) & (np.hypot(lean, w) < radius + 2)
     canvas.paint_box(box, sheath, Tissue.LIGAMENT)
     c2 = free & ((dens_depth > 0) | (body_depth > 0))
     canvas.paint_box(box, c2, Tissue.C2_MARROW, vertebra.label)
@@ -284,17 +309,17 @@ def paint_atlas(
     rng: np.random.Generator, canvas: Canvas, box: Box, where: tuple[F32, F32, F32, F32], radius: float
 ) -> None:
     """C1: anterior and posterior arch and lateral masses, bone of the background."""
-    up, lean, n, l = where
+    up, lean, n, w = where
     scale = canvas.column.scale
     _, _, half_width = (float(v) for v in canvas.canal.at(canvas.column.positions_mm[C2]))
     centre, half_ap, _ = (float(v) for v in canvas.canal.at(canvas.column.positions_mm[C2] + 14 * scale))
     rim = float(rng.uniform(0.6, 1.6))
     middle = 6.5 * scale
     masses = np.minimum(
-        6 * scale - np.abs(np.abs(l) - radius - 7), np.minimum(8 - np.abs(n - 1), 8 - np.abs(up - middle))
+        6 * scale - np.abs(np.abs(w) - radius - 7), np.minimum(8 - np.abs(n - 1), 8 - np.abs(up - middle))
     )
     canvas.paint_bone(box, masses, rim)
     front = 3.4 * scale - np.hypot(lean + radius + 4.2 * scale, 0.6 * (up - middle))
-    canvas.paint_bone(box, np.where(np.abs(l) < 11, front, -1), rim)
+    canvas.paint_bone(box, np.where(np.abs(w) < 11, front, -1), rim)
     back = 3.6 * scale - np.hypot(n - centre - half_ap - 5, 0.8 * (up - middle))
-    canvas.paint_bone(box, np.where(np.abs(l) < half_width + 4, back, -1), rim)
+    canvas.paint_bone(box, np.where(np.abs(w) < half_width + 4, back, -1), rim)

@@ -1,7 +1,8 @@
 """The tissues a phantom is painted from, and the network class each belongs to.
 
-A tissue map holds one `Tissue` per voxel. Intensities are drawn per tissue (`intensities`), so several tissues
-can share a class: a vertebral body is marrow, a dark rim, a basivertebral vein and now and then a Modic change.
+A tissue map holds one `Tissue` per voxel. Intensities are drawn per tissue (`intensities`), so several
+tissues can share a class: a vertebral body is marrow, a dark rim, a basivertebral vein and now and then a
+Modic change.
 """
 
 from __future__ import annotations

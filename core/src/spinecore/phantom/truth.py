@@ -2,13 +2,15 @@
 
 The definitions are those of `spinecore.measure`:
 
-* Disc frame: the midpoints between the facing corners of the two bodies in the midsagittal plane, posterior and
-  anterior, span the disc's mid plane. `e_a` runs from the posterior to the anterior one, `e_l` to the left, `e_s`
-  cranially; the origin is halfway between them.
-* Disc height at a fraction t of the way from the posterior (0) to the anterior midpoint (1): distance of the two
-  endplate surfaces along `e_s` in the midsagittal plane; posterior 0.15, middle 0.5, anterior 0.85, mean over 0.1…0.9.
-* Canal AP diameter: chord of the canal through its centre line where the disc's mid plane meets it, perpendicular to
-  the centre line (its course over ±`TANGENT_REACH_MM`), in the midsagittal plane of the disc.
+* Disc frame: the midpoints between the facing corners of the two bodies in the midsagittal plane, posterior
+  and anterior, span the disc's mid plane. `e_a` runs from the posterior to the anterior one, `e_l` to the
+  left, `e_s` cranially; the origin is halfway between them.
+* Disc height at a fraction t of the way from the posterior (0) to the anterior midpoint (1): distance of
+  the two endplate surfaces along `e_s` in the midsagittal plane; posterior 0.15, middle 0.5, anterior 0.85,
+  mean over 0.1…0.9.
+* Canal AP diameter: chord of the canal through its centre line where the disc's mid plane meets it,
+  perpendicular to the centre line (its course over ±`TANGENT_REACH_MM`), in the midsagittal plane of the
+  disc.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ TANGENT_REACH_MM: Final = 8.0
 
 @dataclass(frozen=True)
 class VertebraTruth:
-    """A vertebra that is in the image. `centroid_lps_mm` (3,) is the middle of its body (S1's for the sacrum)."""
+    """A vertebra that is in the image. `centroid_lps_mm` (3,) is the middle of its body (S1's for the
+    sacrum)."""
 
     name: str
     label: int
@@ -48,9 +51,9 @@ class VertebraTruth:
 class DiscTruth:
     """A disc that is in the image; lengths in mm, points LPS mm.
 
-    `frame` (3, 3) holds e_s, e_a, e_l as rows. `height_lines_lps_mm` (3, 2, 3): anterior, middle, posterior height,
-    lower and upper end. `canal_ap_line_lps_mm` (2, 3): anterior and posterior end. `complete` says that the disc's
-    outline and the canal's chord lie wholly in the field of view.
+    `frame` (3, 3) holds e_s, e_a, e_l as rows. `height_lines_lps_mm` (3, 2, 3): anterior, middle, posterior
+    height, lower and upper end. `canal_ap_line_lps_mm` (2, 3): anterior and posterior end. `complete` says
+    that the disc's outline and the canal's chord lie wholly in the field of view.
     """
 
     name: str
@@ -91,8 +94,8 @@ class PhantomTruth:
 
 @dataclass(frozen=True)
 class View:
-    """The field of view in the patient's frame: low and high corner (3,) LPS mm, and the way out to the scanner's
-    frame as an affine (4, 4)."""
+    """The field of view in the patient's frame: low and high corner (3,) LPS mm, and the way out to the
+    scanner's frame as an affine (4, 4)."""
 
     low: F64
     high: F64
@@ -109,8 +112,8 @@ class View:
 
 @dataclass(frozen=True)
 class DiscGeometry:
-    """A disc's frame in the patient's frame: `origin` (3,), `axes` (3, 3) rows e_s, e_a, e_l, `length_mm` between the
-    corner midpoints."""
+    """A disc's frame in the patient's frame: `origin` (3,), `axes` (3, 3) rows e_s, e_a, e_l, `length_mm`
+    between the corner midpoints."""
 
     origin: F64
     axes: F64
@@ -138,12 +141,8 @@ def _outline(vertebra: Vertebra, heights: tuple[float, ...]) -> F64:
     """Points (N, 3) round a body at the given shares of its half height."""
     angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     shape = vertebra.shape
-    rings = [
-        np.stack([
-            np.full(16, height * shape.half_height), shape.half_depth * np.cos(angle), shape.half_width * np.sin(angle)
-        ], axis=1)
-        for height in heights
-    ]  # fmt: skip
+    across, side = shape.half_depth * np.cos(angle), shape.half_width * np.sin(angle)
+    rings = [np.stack([np.full(16, height * shape.half_height), across, side], axis=1) for height in heights]
     return vertebra.frame.world(np.concatenate(rings))
 
 
@@ -157,7 +156,8 @@ def _disc_truth(column: Column, canal: Canal, index: int, view: View) -> DiscTru
     outline = np.concatenate([_outline(lower, (1.0,)), _outline(upper, (-1.0,)), chord])
     state = column.discs[index]
     return DiscTruth(
-        name=disc_name(upper.name, lower.name), label=disc_label(upper.label), upper=upper.name, lower=lower.name,
+        name=disc_name(upper.name, lower.name), label=disc_label(upper.label),
+        upper=upper.name, lower=lower.name,
         centroid_lps_mm=view.out(disc.origin), frame=disc.axes @ view.to_scanner[:3, :3].T,
         anterior_mm=float(heights[0]), middle_mm=float(heights[1]), posterior_mm=float(heights[2]),
         mean_mm=float(heights[3:].mean()), height_lines_lps_mm=view.out(lines[:3]),
@@ -189,9 +189,9 @@ def height_lines(lower: Vertebra, upper: Vertebra, disc: DiscGeometry, t: F64) -
 
     def beyond(vertebra: Vertebra, offset: F64) -> F64:
         """Positive inside the body."""
-        s, n, l = np.moveaxis(vertebra.frame.local(base + offset[:, None] * e_s), -1, 0)
+        s, n, w = np.moveaxis(vertebra.frame.local(base + offset[:, None] * e_s), -1, 0)
         return np.asarray(
-            vertebra.shape.top(n, l) - s if vertebra is lower else s - vertebra.shape.bottom(n, l)
+            vertebra.shape.top(n, w) - s if vertebra is lower else s - vertebra.shape.bottom(n, w)
         )
 
     ends = []
