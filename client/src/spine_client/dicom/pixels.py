@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from spine_client.dicom.frame import Frame, PixelFormat
+from spine_client.dicom.files import Origin
+from spine_client.dicom.frame import HEADER_TAGS, Frame, PixelFormat
 from spine_client.dicom.scan import paths_of
 from spine_client.errors import InputError, MissingExtra
 from spine_client.notices import Notice, notice
@@ -68,7 +73,8 @@ def _decode(frame: Frame) -> npt.NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may name a patient
-            pixels = pixel_array(frame.origin, index=frame.index)
+            origin = frame.origin if frame.pixels.transfer_syntax else _with_syntax(frame.origin)
+            pixels = pixel_array(origin, index=frame.index)
     except Exception:  # whatever a decoder meets in damaged bytes
         raise InputError(
             "damaged_pixels", "the pixel data of an image are damaged; export the series again",
@@ -79,6 +85,18 @@ def _decode(frame: Frame) -> npt.NDArray[Any]:
             "damaged_pixels", f"expected {frame.rows}×{frame.columns} pixels, got {pixels.shape}"
         )
     return _stored_bits(pixels, frame.pixels)
+
+
+def _with_syntax(origin: Origin) -> Dataset:
+    """A dataset that came without file meta information, told how it is encoded."""
+    if isinstance(origin, Dataset):
+        dataset = copy.copy(origin)
+    else:
+        dataset = pydicom.dcmread(origin, force=True, specific_tags=[*HEADER_TAGS, "PixelData"])
+    dataset.file_meta = FileMetaDataset()
+    implicit = dataset.original_encoding[0]
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return dataset
 
 
 def _stored_bits(pixels: npt.NDArray[Any], pixel_format: PixelFormat) -> npt.NDArray[Any]:

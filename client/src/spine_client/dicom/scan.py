@@ -73,8 +73,8 @@ def _add(found: Scan, origin: Origin) -> None:
     except Exception:  # whatever pydicom meets in damaged bytes
         found.skipped["damaged_file"].append(origin)
         return
-    if dataset.get("SOPClassUID") == MediaStorageDirectoryStorage or "DirectoryRecordSequence" in dataset:
-        return  # DICOMDIR: an index of the very files that are scanned here
+    if _is_dicomdir(dataset):
+        return  # an index of the very files that are scanned here
     reason = _add_frames(found, origin, dataset, complete)
     if reason:
         found.skipped[reason].append(origin)
@@ -96,6 +96,11 @@ def _add_frames(found: Scan, origin: Origin, dataset: Dataset, complete: bool) -
     except Exception:  # values that pydicom converts only now
         return "damaged_file"
     return None
+
+
+def _is_dicomdir(dataset: Dataset) -> bool:
+    meta = getattr(dataset, "file_meta", None) or Dataset()
+    return bool(meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
 
 
 def _classic_frames(origin: Origin, dataset: Dataset) -> list[Frame]:
