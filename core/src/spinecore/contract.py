@@ -87,8 +87,6 @@ MEASURE_CHANNELS = 4
 MEASURE_PATCH_SHAPE = (64, 64, 32)
 NETWORK_BATCH = 4
 MEASURE_BATCH = 32
-MAX_DISCS = 64
-"""More discs than any column has; what one report may hold."""
 
 VOLUME = Tensor("VOLUME", "UINT8", (-1,))
 SHAPE = Tensor("SHAPE", "INT64", (4,))
@@ -320,8 +318,8 @@ def decode_patches(patches: Bytes) -> npt.NDArray[np.float32]:
     """Read the tensor PATCHES as (N, 4, 64, 64, 32) float32, a view. InputError ``patches``."""
     shape = (MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE)
     patch_bytes = 4 * math.prod(shape)
-    if patches.dtype != np.uint8 or patches.size % patch_bytes or patches.size > MAX_DISCS * patch_bytes:
-        expected = f"up to {MAX_DISCS} patches of {patch_bytes:,} bytes"
+    if patches.dtype != np.uint8 or patches.size % patch_bytes or patches.size > MEASURE_BATCH * patch_bytes:
+        expected = f"up to {MEASURE_BATCH} patches of {patch_bytes:,} bytes"
         raise InputError("patches", f"PATCHES must hold {expected}; it has {patches.nbytes:,} bytes.")
     values = np.ascontiguousarray(patches).view("<f4").reshape(-1, *shape)
     if not np.isfinite(values).all():

@@ -11,6 +11,7 @@ Imported only inside Triton's Python stub, which provides `triton_python_backend
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,16 @@ class StageRequest:
         """The caller's options, checked; the defaults where it sent none."""
         return contract.decode_options(self.optional(contract.OPTIONS.name))
 
+    def stage_seconds(self) -> dict[str, float]:
+        """What the stages before this one took, by stage; those that were not told are left out."""
+        told = {each.name: self.optional(each.name) for each in contract.STAGE_SECONDS}
+        seconds = {
+            name.removesuffix("_SECONDS").lower(): float(s[0]) for name, s in told.items() if s is not None
+        }
+        if not all(0.0 <= each < math.inf for each in seconds.values()):
+            raise InputError("seconds", "The stages' seconds must be finite and not negative.")
+        return seconds
+
     def raise_if_cancelled(self) -> None:
         """Raise `CancelledError` when the caller has given up or its deadline has passed."""
         if self._request.is_cancelled():
@@ -103,6 +114,11 @@ class Stage:
         """A file in version 1 of another model of the repository, e.g. a network's description."""
         return self.repository / model / "1" / file
 
+    def provenance(self, model: str, description: str) -> dict[str, str]:
+        """Name, version, hash and training data of a network, from the description beside it."""
+        content = json.loads(self.model_file(model, description).read_text(encoding="utf-8"))
+        return {key: str(content[key]) for key in ("name", "version", "sha256", "trained_on")}
+
     def network_spec(self) -> NetworkSpec:
         """The description of the segmentation network that the parameter `network` names."""
         return NetworkSpec.load(self.model_file(self.parameters["network"], "network.json"))
@@ -128,14 +144,14 @@ class Stage:
 
 def error_response(error: Exception, *, stage: str, request_id: str) -> tuple[Any, str]:
     """The answer to a request that failed, and the error's code for the log."""
-    code, status, sentence = _classify(error, stage, request_id)
+    code, status, sentence = _classify(error, stage)
     if code == wire_errors.INTERNAL:
         _log_unexpected(error, stage, request_id)
     failure = pb_utils.TritonError(wire_errors.wire_message(code, sentence), status)
     return pb_utils.InferenceResponse(output_tensors=[], error=failure), code
 
 
-def _classify(error: Exception, stage: str, request_id: str) -> tuple[str, Any, str]:
+def _classify(error: Exception, stage: str) -> tuple[str, Any, str]:
     status = pb_utils.TritonError
     if isinstance(error, InputError):
         return error.code, status.INVALID_ARG, str(error)
@@ -155,9 +171,7 @@ def _classify(error: Exception, stage: str, request_id: str) -> tuple[str, Any, 
         )
     if isinstance(error, NetworkCallError):
         return wire_errors.INTERNAL, error.status, str(error)
-    sentence = (
-        f"The stage {stage} failed unexpectedly; the server's log has details under request {request_id}."
-    )
+    sentence = f"The stage {stage} failed unexpectedly; the server's log tells more under the request's id."
     return wire_errors.INTERNAL, status.INTERNAL, sentence
 
 
@@ -191,7 +205,7 @@ def call_network(
     if response.has_error():
         request.raise_if_cancelled()
         pb_utils.Logger.log_error(
-            f"request={request.id} network={network} error={response.error().message()}"
+            f"request={request.id or '-'} network={network} error={response.error().message()}"
         )
         raise NetworkCallError(network, response.error().code())
     return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
@@ -200,7 +214,7 @@ def call_network(
 def log_request(stage: str, request_id: str, outcome: str, seconds: float) -> None:
     """One line per request and stage. Never holds anything of the volume."""
     pb_utils.Logger.log_info(
-        f"request={request_id} stage={stage} outcome={outcome} ms={1000.0 * seconds:.1f}"
+        f"request={request_id or '-'} stage={stage} outcome={outcome} ms={1000.0 * seconds:.1f}"
     )
 
 
@@ -211,5 +225,5 @@ def _log_unexpected(error: Exception, stage: str, request_id: str) -> None:
         for frame in reversed(traceback.extract_tb(error.__traceback__))
     )
     pb_utils.Logger.log_error(
-        f"request={request_id} stage={stage} unexpected={type(error).__name__} at {places}"
+        f"request={request_id or '-'} stage={stage} unexpected={type(error).__name__} at {places}"
     )

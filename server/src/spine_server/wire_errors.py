@@ -28,4 +28,4 @@ def wire_message(code: str, sentence: str) -> str:
 
 def safe_request_id(request_id: str) -> str:
     """A request id fit for a log line: it is the caller's text, and may hold anything."""
-    return _UNSAFE.sub("_", request_id[:_MAX_ID_LENGTH]) or "-"
+    return _UNSAFE.sub("_", request_id[:_MAX_ID_LENGTH])
