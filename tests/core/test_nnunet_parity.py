@@ -242,7 +242,7 @@ def test_labels_are_those_of_nnunetpredictor(name: str) -> None:
     labels = segment(prepared, spec_of(case), run)
     assert labels.shape == expected.shape == case.shape
     assert len(np.unique(expected)) > 2, "the case shows nothing: the reference sees one class only"
-    assert np.mean(labels == expected) >= 0.999
+    assert np.mean(labels == expected) >= 0.9998
 
 
 def test_batches_give_the_same_labels_as_single_patches() -> None:

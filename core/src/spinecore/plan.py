@@ -23,6 +23,9 @@ MAX_VOXELS = 2**27
 MAX_NETWORK_VOXELS = 2**26
 """Most voxels of a volume on the network's grid: 500 × 500 × 500 mm at 1.25 mm fits."""
 
+MAX_LOGITS = 2**30
+"""Most logits (classes × voxels on the network's grid) held at a time: 4 GiB of float32."""
+
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

@@ -16,7 +16,7 @@ from spinecore.errors import InputError
 from spinecore.geometry import Volume, reorient
 from spinecore.network_spec import NetworkSpec
 from spinecore.normalization import nonzero_mask, normalize, window
-from spinecore.plan import MAX_NETWORK_VOXELS, Box, Options, Plan, Prepared
+from spinecore.plan import MAX_LOGITS, MAX_NETWORK_VOXELS, Box, Options, Plan, Prepared
 from spinecore.resampling import resample, target_shape
 
 NETWORK_ORIENTATION = "RAS"
@@ -56,11 +56,12 @@ def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options:
     a, b, c = (turned.spacing_zyx[axis] for axis in spec.transpose_forward)
     cropped = [stop - start for start, stop in crop]
     network_shape = target_shape(cropped, spacing_mm=(a, b, c), new_spacing_mm=spec.spacing_mm)
-    if math.prod(network_shape) > MAX_NETWORK_VOXELS:
+    most = min(MAX_NETWORK_VOXELS, MAX_LOGITS // spec.num_outputs)
+    if math.prod(network_shape) > most:
         size = " × ".join(str(n) for n in network_shape)
         raise InputError(
             "too_large",
-            f"On the network's grid the volume has {size} voxels; at most {MAX_NETWORK_VOXELS:,} are taken. "
+            f"On the network's grid the volume has {size} voxels; at most {most:,} are taken. "
             "Crop it to the spine.",
         )
     return Plan(

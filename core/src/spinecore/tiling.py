@@ -111,8 +111,9 @@ class SlidingWindow:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
         importance = gaussian_importance(self._patch)
         tile = (slice(None), *self._tile(origin))
-        _accumulate(self._sums[tile], logits, importance)
-        _accumulate(self._weights[tile], np.ones((1, *self._patch), dtype=np.float32), importance)
+        with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
+            _accumulate(self._sums[tile], logits, importance)
+            _accumulate(self._weights[tile], np.ones((1, *self._patch), dtype=np.float32), importance)
 
     def logits(self) -> Single:
         """The merged logits (K, Z, Y, X), float32 holding float16's values, on the grid of `data`.
@@ -122,12 +123,13 @@ class SlidingWindow:
         inside = (slice(None), *self._inside)
         merged, weights = self._sums[inside], self._weights[inside][0]
         for total in merged:
-            np.divide(total, weights, out=total)
-            if not np.isfinite(round_to_half(total).sum()):
+            if not np.isfinite(total).all():
                 raise ModelError(
                     "The network's logits hold NaN or infinite values. A reduced-precision engine whose "
                     "normalisation layers do not run in float32 does that; use the float32 one."
                 )
+            np.divide(total, weights, out=total)
+            round_to_half(total)
         return merged
 
     def _tile(self, origin: Triple) -> tuple[slice, ...]:

@@ -1,0 +1,104 @@
+"""Tiles, importance and merging, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spinecore.errors import ModelError
+from spinecore.half import round_to_half
+from spinecore.tiling import SlidingWindow, gaussian_importance, padding, predict_mirrored, tile_origins
+
+
+def test_tiles_are_spread_evenly_and_cover_everything() -> None:
+    assert tile_origins((10, 4, 6), (4, 4, 4), 0.5) == [(z, 0, x) for z in (0, 2, 4, 6) for x in (0, 2)]
+    assert tile_origins((11, 4, 4), (4, 4, 4), 1.0) == [(0, 0, 0), (4, 0, 0), (7, 0, 0)]
+
+
+def test_padding_is_centred_with_the_odd_voxel_after() -> None:
+    assert padding((5, 8, 3), (8, 4, 4)) == [(1, 2), (0, 0), (0, 1)]
+
+
+def test_importance_peaks_at_ten_and_is_nowhere_zero() -> None:
+    weights = gaussian_importance((16, 16, 32))
+    assert weights.max() == weights[8, 8, 16] == 10
+    assert weights.min() > 0
+    np.testing.assert_allclose(weights[8, 8, 12], 10 * np.exp(-0.5), rtol=1e-3)  # one sigma away
+
+
+def test_one_tile_gives_its_own_logits() -> None:
+    data = np.zeros((1, 3, 4, 4), dtype=np.float32)
+    window = SlidingWindow(data, patch=(4, 4, 4), step_size=0.5, num_outputs=2)
+    logits = np.arange(128, dtype=np.float32).reshape(2, 4, 4, 4)
+    assert [origin for origin, _ in window] == [(0, 0, 0)]
+    window.add((0, 0, 0), logits)
+    np.testing.assert_allclose(window.logits(), logits[:, :3], rtol=2e-3)
+
+
+def test_two_tiles_are_weighted_by_importance() -> None:
+    window = SlidingWindow(np.zeros((1, 6, 4, 4), np.float32), patch=(4, 4, 4), step_size=0.5, num_outputs=1)
+    assert window.origins == [(0, 0, 0), (2, 0, 0)]
+    for value, origin in enumerate(window.origins):
+        window.add(origin, np.full((1, 4, 4, 4), value, dtype=np.float32))
+    weights = gaussian_importance((4, 4, 4))[:, 2, 2]
+    middle = weights[0] / (weights[2] + weights[0])  # second tile's part in slice 2
+    after = weights[1] / (weights[3] + weights[1])
+    np.testing.assert_allclose(window.logits()[0, :, 2, 2], [0, 0, middle, after, 1, 1], atol=1e-3)
+
+
+def test_patches_are_cut_where_the_origins_say() -> None:
+    data = np.random.default_rng(0).normal(size=(2, 9, 5, 3)).astype(np.float32)
+    window = SlidingWindow(data, patch=(4, 4, 4), step_size=0.5, num_outputs=1)
+    padded = np.pad(data, [(0, 0), (0, 0), (0, 0), (0, 1)])
+    assert len(window) == len(list(window))
+    for (z, y, x), patch in window:
+        np.testing.assert_array_equal(patch, padded[:, z : z + 4, y : y + 4, x : x + 4])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
+    window = SlidingWindow(np.zeros((1, 4, 4, 4), np.float32), patch=(4, 4, 4), step_size=0.5, num_outputs=2)
+    logits = np.zeros((2, 4, 4, 4), dtype=np.float16)
+    logits[1, 2, 2, 2] = value
+    window.add((0, 0, 0), logits)
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        window.logits()
+
+
+def test_an_answer_of_the_wrong_shape_is_an_error() -> None:
+    window = SlidingWindow(np.zeros((1, 4, 4, 4), np.float32), patch=(4, 4, 4), step_size=0.5, num_outputs=2)
+    with pytest.raises(ModelError, match="expected"):
+        window.add((0, 0, 0), np.zeros((3, 4, 4, 4), dtype=np.float16))
+
+
+def test_mirroring_averages_over_all_combinations() -> None:
+    seen = []
+
+    def network(patches: np.ndarray) -> np.ndarray:
+        seen.append(patches.copy())
+        ramp = np.arange(2, dtype=np.float16).reshape(1, 1, 2, 1, 1)  # 0 and 1 along the first axis
+        return np.broadcast_to(ramp, (1, 1, 2, 2, 2)).astype(np.float16)
+
+    patch = np.random.default_rng(0).normal(size=(1, 1, 2, 2, 2)).astype(np.float32)
+    logits = predict_mirrored(network, patch, (0, 2))
+    assert len(seen) == 4
+    np.testing.assert_array_equal(seen[1], patch[:, :, ::-1])
+    np.testing.assert_array_equal(seen[3], patch[:, :, ::-1, :, ::-1])
+    np.testing.assert_array_equal(logits, np.full((1, 1, 2, 2, 2), 0.5))
+
+
+def test_mirroring_does_not_write_into_the_networks_own_array() -> None:
+    answer = np.ones((1, 1, 2, 2, 2), dtype=np.float32)
+    answer.flags.writeable = False
+    patch = np.zeros((1, 1, 2, 2, 2), dtype=np.float32)
+    np.testing.assert_array_equal(predict_mirrored(lambda _: answer, patch, (1,)), answer)
+
+
+def test_rounding_is_float16s_everywhere() -> None:
+    exact = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    exact = np.sort(exact[np.isfinite(exact)]).astype(np.float32)
+    ties = (exact[1:] + exact[:-1]) / 2
+    generator = np.random.default_rng(0)
+    others = (generator.normal(size=100_000) * 10.0 ** generator.integers(-9, 4, 100_000)).astype(np.float32)
+    for values in (exact, ties, others[np.abs(others) < 65504]):
+        np.testing.assert_array_equal(round_to_half(values.copy()), values.astype(np.float16))
