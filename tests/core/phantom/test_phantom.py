@@ -1,0 +1,136 @@
+"""What every phantom must be, whatever its seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spinecore.labels import CANAL, SACRUM, Class
+from spinecore.phantom import Phantom, PhantomConfig, draw_anatomy, draw_image, make_phantom
+
+COARSE = (2.0, 2.0, 2.0)
+
+
+def small(seed: int, **choices: object) -> Phantom:
+    return make_phantom(PhantomConfig(seed=seed, **{"spacing_mm": COARSE, **choices}))  # type: ignore[arg-type]
+
+
+def test_equal_configurations_give_equal_phantoms() -> None:
+    first, second, other = small(3), small(3), small(4)
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(first.labels, second.labels)
+    assert np.array_equal(first.affine, second.affine)
+    assert first.truth.to_json() == second.truth.to_json()
+    assert first.image.shape != other.image.shape or not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_arrays_agree_in_shape_and_meaning(seed: int) -> None:
+    phantom = small(seed)
+    labels, classes = phantom.labels.astype(int), phantom.classes
+    assert phantom.image.shape == labels.shape == classes.shape
+    assert [str(a.dtype) for a in (phantom.image, phantom.labels, classes)] == ["int16", "uint8", "uint8"]
+    assert phantom.image.min() >= 0 and phantom.image.std() > 0
+    assert np.array_equal(classes == Class.CANAL, labels == CANAL)
+    assert np.array_equal(classes == Class.SACRUM, labels == SACRUM)
+    assert np.array_equal(classes == Class.C2, labels == 2)
+    assert np.array_equal(classes == Class.DISC, labels > 100)
+    assert np.array_equal(classes == Class.BODY, (labels >= 3) & (labels <= 24))
+
+
+@pytest.mark.parametrize(
+    ("region", "wanted"),
+    [
+        ("lumbar", {"L4", "L5", "L4/L5"}),
+        ("cervical", {"C5", "C4", "C4/C5"}),
+        ("thoracic", {"T6", "T7", "T6/T7"}),
+    ],
+)
+def test_a_region_shows_its_levels(region: str, wanted: set[str]) -> None:
+    fov = (400.0, 200.0, 90.0)
+    phantom = small(5, region=region, fov_mm=fov)
+    names = {v.name for v in phantom.truth.vertebrae} | {d.name for d in phantom.truth.discs}
+    assert wanted <= names
+
+
+def test_levels_are_listed_downwards_without_gaps() -> None:
+    phantom = small(6, region="thoracic", fov_mm=(380.0, 200.0, 90.0))
+    labels = [v.label for v in phantom.truth.vertebrae if v.label != SACRUM]
+    assert labels == list(range(labels[0], labels[0] + len(labels)))
+    assert all(
+        100 < d.label == 100 + v for d, v in zip(phantom.truth.discs[1:], labels[1:], strict=False)
+    ) or (phantom.truth.discs[0].label == 100 + labels[0])
+
+
+def test_a_field_of_view_beside_the_spine_has_no_levels() -> None:
+    phantom = small(9, region="none", fov_mm=(200.0, 200.0, 40.0))
+    assert phantom.truth.vertebrae == () and phantom.truth.discs == ()
+    assert not phantom.labels.any()
+
+
+@pytest.mark.parametrize("orientation", ["PIR", "LPS", "RAS", "ASL", "SRA"])
+def test_every_orientation_shows_the_same_patient(orientation: str) -> None:
+    choices = {"region": "lumbar", "fov_mm": (160.0, 120.0, 80.0), "oblique_deg": 12.0}
+    reference, turned = small(12, orientation="LPS", **choices), small(12, orientation=orientation, **choices)
+    assert turned.config.orientation == orientation
+    disc = next(d for d in reference.truth.discs if d.complete)
+    other = next(d for d in turned.truth.discs if d.name == disc.name)
+    assert np.allclose(disc.centroid_lps_mm, other.centroid_lps_mm, atol=2.0)
+    assert disc.mean_mm == pytest.approx(other.mean_mm)
+    index = np.linalg.solve(turned.affine, np.append(other.centroid_lps_mm, 1))[:3]
+    x, y, z = np.rint(index).astype(int)
+    assert turned.labels[z, y, x] == other.label
+
+
+@pytest.mark.parametrize("seed", [21, 22])
+def test_disc_centroids_and_frames_lie_in_the_scanner_frame(seed: int) -> None:
+    phantom = small(seed, region="lumbar", fov_mm=(220.0, 150.0, 90.0), oblique_deg=15.0)
+    z, y, x = np.nonzero(phantom.labels == CANAL)
+    canal = (phantom.affine @ np.stack([x, y, z, np.ones_like(x)]))[:3].mean(axis=1)
+    for disc in phantom.truth.discs:
+        if not disc.complete:
+            continue
+        where = np.nonzero(phantom.labels == disc.label)
+        centre = (phantom.affine @ np.array([*(np.mean(w) for w in reversed(where)), 1.0]))[:3]
+        assert np.linalg.norm(centre - disc.centroid_lps_mm) < 3.0
+        assert np.allclose(disc.frame @ disc.frame.T, np.eye(3), atol=1e-9)
+        assert (canal - disc.centroid_lps_mm) @ disc.frame[1] < 0 or abs(canal[2] - centre[2]) > 60
+
+
+def test_thick_slices_average_what_thin_ones_show() -> None:
+    choices = {"region": "lumbar", "contrast": "t2", "artefacts": False, "fov_mm": (120.0, 120.0, 60.0)}
+    thick = small(15, spacing_mm=(4.0, 1.0, 1.0), orientation="PIR", **choices)
+    assert thick.image.shape == (15, 120, 120)
+    assert np.allclose(np.linalg.norm(thick.affine[:3, :3], axis=0), [1.0, 1.0, 4.0])
+
+
+def test_one_anatomy_gives_several_images() -> None:
+    anatomy = draw_anatomy(PhantomConfig(seed=2, spacing_mm=COARSE))
+    images = [draw_image(anatomy, name, np.random.default_rng(1))[0] for name in ("t1", "t2")]
+    assert images[0].shape == images[1].shape == anatomy.acquired_labels.shape
+    assert not np.array_equal(images[0], images[1])
+
+
+def test_cerebrospinal_fluid_is_bright_in_t2_and_dark_in_t1() -> None:
+    choices = {"region": "lumbar", "artefacts": False, "fov_mm": (150.0, 120.0, 60.0)}
+    ratios = {}
+    for contrast in ("t1", "t2"):
+        phantom = small(17, contrast=contrast, **choices)
+        canal, body = (phantom.image[phantom.classes == c].mean() for c in (Class.CANAL, Class.BODY))
+        ratios[contrast] = canal / body
+    assert ratios["t2"] > 1.1 > 0.9 > ratios["t1"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1},
+        {"region": "pelvis"},
+        {"contrast": "ct"},
+        {"spacing_mm": (1, 0, 1)},
+        {"orientation": "PIA"},
+    ],
+)
+def test_impossible_configurations_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        PhantomConfig(**{"seed": 1, **wrong})  # type: ignore[arg-type]
