@@ -87,19 +87,6 @@ def column_mask(spine: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
     return result
 
 
-def largest_component(mask: NDArray[np.bool_], *, keep_fraction: float = 1.0) -> NDArray[np.bool_]:
-    """The largest component of `mask`, with any other of at least `keep_fraction` of its voxels."""
-    components, count = ndimage.label(mask, TOUCHING_26)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    kept = sizes >= keep_fraction * sizes.max()
-    kept[0] = False
-    result: NDArray[np.bool_] = kept[components]
-    return result
-
-
 def bounding_window(mask: NDArray[np.bool_], *, margin: int = 0) -> Window:
     """Slices of the smallest box around `mask`, `margin` voxels wider where the array allows."""
     window = []

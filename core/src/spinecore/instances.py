@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from spinecore.chain import Bone, Chain, Disc, Kind
 from spinecore.column import Column, fit_column
@@ -39,6 +40,8 @@ WHOLE_BODY_SHARE = 0.5  # a body sharing an anchor's interval is a vertebra from
 SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
 MISSED_PITCH = (0.6, 1.5)  # two discs without bone between them hold exactly one vertebra at these distances
 MIN_BONE_SHARE = 0.12  # less bone than this share of a usual vertebra is not one
+CONTACT_MM = 2.5  # bones this near touch
+CONTACT_SHARE = 0.15  # of a disc's footprint
 SCRAP_JOIN_SHARE = 0.12
 SCRAP_DROP_SHARE = 0.01
 LONG_END_SHARE = 1.35  # of the pitch: bone beyond the last disc this long is more than one vertebra
@@ -189,8 +192,34 @@ def _split_shared_end(draft: _Draft, material: _Material, anchor: Kind) -> None:
     draft.kinds[:1] = [anchor, Kind.BODY]
     draft.seams.insert(0, None)
     draft.trusted.insert(0, True)
-    if share < WHOLE_BODY_SHARE or not draft.seams[1:]:
-        draft.doubts[anchor] = "bone next to it could be a vertebra or part of it"
+    if share < WHOLE_BODY_SHARE or _in_contact(draft, material) or _sliver_between(draft, material):
+        draft.doubts[anchor] = "the bone next to it could be a vertebra or part of it"
+
+
+def _in_contact(draft: _Draft, material: _Material) -> bool:
+    """Whether the two lowest bones touch over a fair part of a disc's footprint.
+
+    A vertebra and an anchor whose disc was overlooked keep its room between them; one bone that the network
+    gave two classes does not. Without any disc to compare with, contact is assumed.
+    """
+    areas = [s.area_mm2 for s in draft.seams if s is not None]
+    if not areas:
+        return True
+    points = material.cloud.points
+    distance, _ = cKDTree(points[draft.bones[0]]).query(
+        points[draft.bones[1]], distance_upper_bound=CONTACT_MM
+    )
+    touching = np.isfinite(distance).sum() * material.cloud.voxel_mm3 / CONTACT_MM
+    return bool(touching > CONTACT_SHARE * np.median(areas))
+
+
+def _sliver_between(draft: _Draft, material: _Material) -> bool:
+    """Whether disc voxels too few for a disc lie between the two lowest bones: perhaps the one of S1/S2."""
+    used = [s.members for s in draft.seams if s is not None]
+    left = np.setdiff1d(np.flatnonzero(material.classes == Class.DISC), np.concatenate([*used, []]))
+    low, high = sorted(float(np.median(material.cloud.arc_mm[m])) for m in draft.bones[:2])
+    arcs = material.cloud.arc_mm[left.astype(np.intp)]
+    return bool(((arcs > low) & (arcs < high)).any())
 
 
 def _return_wings(draft: _Draft, material: _Material, anchor: Kind) -> None:
