@@ -11,12 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from fake_triton import Behaviour, FakeTriton, start
+from fake_triton import QUICK, Behaviour, FakeTriton, start
 
 from spine_client import SpineClient, Volume
-from spine_client.config import RetryPolicy
-
-QUICK = RetryPolicy(max_attempts=4, first_pause_s=0.01, max_pause_s=0.02)
 
 
 @pytest.fixture
@@ -34,6 +31,7 @@ def serve() -> Iterator[Callable[..., tuple[FakeTriton, SpineClient]]]:
     def begin(*behaviours: Behaviour, **settings: object) -> tuple[FakeTriton, SpineClient]:
         servicer = FakeTriton(*behaviours)
         server, port = start(servicer)
+        servicer.url = f"127.0.0.1:{port}"
         client = SpineClient(f"127.0.0.1:{port}", **{"timeout_s": 10.0, "retry": QUICK, **settings})
         opened.append((server, client))
         return servicer, client

@@ -42,8 +42,8 @@ def parse_report(text: bytes | str) -> Report:
     return Report(
         vertebrae=_each(report, "vertebrae", _vertebra),
         discs=_each(report, "discs", _disc),
-        canal=_canal(_object(report.get("canal") or {}, "canal")),
-        naming=_naming(_object(report.get("naming") or {}, "naming")),
+        canal=_canal(_part(report, "canal")),
+        naming=_naming(_part(report, "naming")),
         warnings=_each(report, "warnings", _warning, required=False),
         provenance=_provenance(report),
         timings_s=_timings(report),
@@ -73,9 +73,9 @@ def _vertebra(item: Mapping[str, Any]) -> Vertebra:
 
 
 def _disc(item: Mapping[str, Any]) -> Disc:
-    height = _object(item.get("height_mm") or {}, "height_mm")
-    canal = _object(item.get("canal_ap_mm") or {}, "canal_ap_mm")
-    lines = _object(item.get("height_lines_lps_mm") or {}, "height_lines_lps_mm")
+    height = _part(item, "height_mm")
+    canal = _part(item, "canal_ap_mm")
+    lines = _part(item, "height_lines_lps_mm")
     return Disc(
         name=_optional_text(item, "name"),
         label=_integer(item, "label"),
@@ -120,8 +120,8 @@ def _warning(item: Mapping[str, Any]) -> Notice:
 
 
 def _provenance(report: Mapping[str, Any]) -> Provenance:
-    software = _object(report.get("software") or {}, "software")
-    models = _object(report.get("models") or {}, "models")
+    software = _part(report, "software")
+    models = _part(report, "models")
     return Provenance(
         schema_version=_text(report, "schema_version"),
         software_name=_optional_text(software, "name") or "",
@@ -139,7 +139,7 @@ def _model(item: Mapping[str, Any]) -> ModelInfo:
 
 
 def _timings(report: Mapping[str, Any]) -> dict[str, float]:
-    timings = _object(report.get("timings_s") or {}, "timings_s")
+    timings = _part(report, "timings_s")
     return {str(stage): value for stage in timings if (value := _number(timings, stage)) is not None}
 
 
@@ -151,6 +151,12 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise _unexpected(where)
     return value
+
+
+def _part(item: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object that may be absent or null."""
+    value = item.get(key)
+    return {} if value is None else _object(value, key)
 
 
 def _list(value: Any, where: str) -> list[Any]:

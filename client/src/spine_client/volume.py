@@ -84,10 +84,10 @@ def _to_wire_dtype(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise InputError("dtype", f"voxels must be real numbers, not {voxels.dtype.name}")
     if voxels.dtype.kind == "f":
         return _to_float32(voxels)
+    if voxels.dtype in (np.int16, np.uint16):
+        return voxels
     for dtype in (np.int16, np.uint16):
         limits = np.iinfo(dtype)
-        if voxels.dtype == dtype:
-            return voxels
         if voxels.size and limits.min <= voxels.min() and voxels.max() <= limits.max:
             return voxels.astype(dtype)
     return voxels.astype(np.float32)

@@ -14,6 +14,10 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from spine_client import RetryPolicy
+
+QUICK = RetryPolicy(max_attempts=4, first_pause_s=0.01, max_pause_s=0.02)
+"""Retries that do not slow the tests down."""
 Behaviour = Callable[[pb.ModelInferRequest, Any], pb.ModelInferResponse]
 
 
@@ -109,6 +113,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __init__(self, *behaviours: Behaviour) -> None:
         self.behaviours = behaviours or (good_answer,)
+        self.url = ""
         self.requests: list[pb.ModelInferRequest] = []
         self.wire: list[bytes] = []
         self.metadata: list[dict[str, str]] = []

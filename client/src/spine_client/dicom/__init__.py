@@ -11,7 +11,8 @@ from spine_client.dicom.choose import SELECTION_RULE, choose_stack
 from spine_client.dicom.files import DicomSource
 from spine_client.dicom.geometry import sort_and_place
 from spine_client.dicom.pixels import read_pixels
-from spine_client.dicom.scan import Scan, scan
+from spine_client.dicom.quiet import quiet_pydicom
+from spine_client.dicom.scan import scan
 from spine_client.dicom.stacks import Stack, group_into_stacks
 from spine_client.notices import Notice
 from spine_client.volume import Volume
@@ -26,14 +27,16 @@ def read_dicom(source: DicomSource, *, series: str | None = None) -> Volume:
     series holds several stacks); without it `SELECTION_RULE` decides. Raises `InputError` for a source that
     has no series from which a volume can be built without guessing.
     """
-    found = scan(source)
-    stack, notices = choose_stack(group_into_stacks(found.frames), series)
-    ordered = sort_and_place(stack.frames)
-    voxels, pixel_notices = read_pixels(ordered.frames)
+    with quiet_pydicom():
+        found = scan(source)
+        stack, notices = choose_stack(group_into_stacks(found.frames), series)
+        ordered = sort_and_place(stack.frames)
+        voxels, pixel_notices = read_pixels(ordered.frames)
     return Volume(voxels, ordered.affine, (*found.notices, *notices, *ordered.notices, *pixel_notices))
 
 
 def inspect_dicom(source: DicomSource) -> tuple[list[Stack], tuple[Notice, ...]]:
     """All image stacks of the source, localizers included, and what was skipped."""
-    found: Scan = scan(source)
-    return group_into_stacks(found.frames), found.notices
+    with quiet_pydicom():
+        found = scan(source)
+        return group_into_stacks(found.frames), found.notices

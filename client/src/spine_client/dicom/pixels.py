@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,10 +70,8 @@ def _check_decodable(syntax: str) -> None:
 def _decode(frame: Frame) -> npt.NDArray[Any]:
     """Stored values of one frame, (rows, columns)."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may name a patient
-            origin = frame.origin if frame.pixels.transfer_syntax else _with_syntax(frame.origin)
-            pixels = pixel_array(origin, index=frame.index)
+        origin = frame.origin if frame.pixels.transfer_syntax else _with_syntax(frame.origin)
+        pixels = pixel_array(origin, index=frame.index)
     except Exception:  # whatever a decoder meets in damaged bytes
         raise InputError(
             "damaged_pixels", "the pixel data of an image are damaged; export the series again",

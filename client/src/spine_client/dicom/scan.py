@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,10 +49,8 @@ def scan(source: DicomSource) -> Scan:
     """Read all headers. Raises `InputError` where no MR image is among the files."""
     found = Scan()
     origins = find_origins(source)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may name a patient
-        for origin in origins:
-            _add(found, origin)
+    for origin in origins:
+        _add(found, origin)
     if not found.frames:
         raise _nothing_found(found, origins)
     return found

@@ -1,0 +1,188 @@
+"""The command line: output, exit codes, interruption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from dicom_writer import AXIAL, write_series
+from fake_triton import FakeTriton, fails, hangs, start
+
+from spine_client.cli import main
+from spine_client.cli.tables import discs_table, print_table
+from spine_client.nifti import write_nifti
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_series(tmp_path / "dicom")
+    return tmp_path / "dicom"
+
+
+def test_analyze_prints_a_table_and_writes_the_files(serve, folder: Path, tmp_path: Path, capsys) -> None:
+    servicer, _ = serve()
+    assert main(["analyze", str(folder), "--out", str(tmp_path / "out"), "--url", servicer.url]) == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[1].split() == [
+        "Disc",
+        "ant.",
+        "mid.",
+        "post.",
+        "mean",
+        "mean",
+        "CNN",
+        "canal",
+        "AP",
+        "CNN",
+        "Flags",
+    ]
+    assert lines[2].split() == ["L4/L5", "10.0", "9.0", "8.0", "9.1", "9.4", "14.2", "–"]
+    assert "not a medical device" in output.out
+    assert "warning: The weights are a demonstration." in output.out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.json",
+        "labels.nii.gz",
+        "overlay.png",
+    }
+    assert "analysing on the server" in output.err
+    assert "\r" not in output.err
+
+
+def test_analyze_json_prints_nothing_else(serve, folder: Path, capsys) -> None:
+    servicer, _ = serve()
+    assert main(["analyze", str(folder), "--json", "--region", "lumbar", "--url", servicer.url]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["discs"][0]["name"] == "L4/L5"
+    assert output.err == ""
+
+
+def test_analyze_nifti(serve, tmp_path: Path, capsys) -> None:
+    servicer, _ = serve()
+    write_nifti(tmp_path / "v.nii.gz", np.arange(120, dtype=np.int16).reshape(4, 5, 6), np.eye(4))
+    assert main(["analyze", str(tmp_path / "v.nii.gz"), "--url", servicer.url]) == 0
+
+
+def test_series_can_be_named(serve, tmp_path: Path, capsys) -> None:
+    servicer, _ = serve()
+    write_series(tmp_path / "a", series_uid="1.2.9", skip=[5])
+    write_series(tmp_path / "b")
+    assert main(["analyze", str(tmp_path), "--series", "1.2.9", "--url", servicer.url]) == 0
+    assert np.frombuffer(servicer.requests[0].raw_input_contents[1], "<i8")[1] == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "details", "code"),
+    [
+        ("UNAVAILABLE", "", 4),
+        ("DEADLINE_EXCEEDED", "", 5),
+        ("INVALID_ARGUMENT", "[spineserve:too_small] Too small.", 6),
+        ("INTERNAL", "", 7),
+        ("PERMISSION_DENIED", "", 8),
+    ],
+)
+def test_exit_codes_of_the_server(serve, folder: Path, capsys, status: str, details: str, code: int) -> None:
+    servicer, _ = serve(fails(grpc.StatusCode[status], details))
+    assert main(["analyze", str(folder), "--url", servicer.url]) == code
+    assert capsys.readouterr().err.splitlines()[-1].startswith("spine: ")
+
+
+def test_bad_source_is_3_and_json_says_why(tmp_path: Path, capsys) -> None:
+    assert main(["analyze", str(tmp_path / "none"), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no_such_path"
+
+
+def test_unwritable_output_folder_is_3(serve, folder: Path, tmp_path: Path, capsys) -> None:
+    servicer, _ = serve()
+    (tmp_path / "file").touch()
+    assert main(["analyze", str(folder), "--out", str(tmp_path / "file"), "--url", servicer.url]) == 3
+
+
+@pytest.mark.parametrize("argv", [[], ["analyze"], ["analyze", "x", "--timeout", "0"], ["frobnicate"]])
+def test_wrong_usage_is_2(argv: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+
+
+def test_missing_packages_are_named_and_the_rest_is_written(
+    serve, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    servicer, _ = serve()
+    monkeypatch.setattr("spine_client.saving.find_spec", lambda name: None)
+    common = ["analyze", str(folder), "--out", str(tmp_path / "out"), "--url", servicer.url]
+    assert main(common) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+    assert "spineserve-client[nifti]" in capsys.readouterr().err
+    assert main([*common, "--formats", "nifti"]) == 2
+
+
+def test_inspect_lists_stacks_and_marks_the_one_to_be_analysed(folder: Path, tmp_path: Path, capsys) -> None:
+    write_series(tmp_path / "axial", orientation=AXIAL, series_uid="1.2.9")
+    assert main(["inspect", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("→  ")] == ["sagittal"]
+    assert any("axial" in line and line.endswith("1.2.9") for line in lines)
+
+
+def test_inspect_json(folder: Path, capsys) -> None:
+    assert main(["inspect", str(folder), "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert listing["stacks"][0]["slices"] == 6
+    assert listing["chosen"] == listing["stacks"][0]["id"]
+
+
+def test_health(serve, capsys) -> None:
+    servicer, _ = serve()
+    assert main(["health", "--url", servicer.url]) == 0
+    assert capsys.readouterr().out == "ready (Triton 2.51.0)\n"
+    assert main(["health", "--deep", "--json", "--url", servicer.url]) == 0
+    assert json.loads(capsys.readouterr().out)["canary_s"] > 0
+
+
+def test_health_without_a_server_is_4(capsys) -> None:
+    server, port = start(FakeTriton())
+    server.stop(None).wait()
+    assert main(["health", "--url", f"127.0.0.1:{port}"]) == 4
+    assert capsys.readouterr().out.startswith("not ready: ")
+
+
+def test_ctrl_c_cancels_the_request_and_is_130(serve, folder: Path) -> None:
+    servicer, _ = serve(hangs())
+    command = [sys.executable, "-m", "spine_client.cli", "analyze", str(folder), "--url", servicer.url]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 15
+    while not servicer.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "cancelled" in err
+    assert "Traceback" not in err
+    assert servicer.cancelled.wait(2)
+
+
+def test_on_a_terminal_there_is_a_spinner_and_a_rich_table(serve, volume) -> None:
+    import io
+
+    from spine_client.cli.waiting import WaitingLine
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    _, client = serve()
+    err, out = Terminal(), Terminal()
+    with WaitingLine(err) as line:
+        result = client.analyze(volume, on_progress=line)
+    assert "⠋ reading the images … 0 s" in err.getvalue()
+    assert err.getvalue().endswith("\r\x1b[2K")
+    print_table(discs_table(result), out)
+    assert "L4/L5" in out.getvalue()
