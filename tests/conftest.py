@@ -1,0 +1,40 @@
+"""What tests of several folders share: one real server for the session, and a small phantom to send to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spine_server import EmbeddedTriton, ServerOptions
+from spinecore.phantom import Phantom, PhantomConfig, make_phantom
+
+
+@pytest.fixture(scope="session")
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the session's server writes its log."""
+    return tmp_path_factory.mktemp("server") / "triton.log"
+
+
+@pytest.fixture(scope="session")
+def server(server_log: Path) -> Iterator[EmbeddedTriton]:
+    """The real Triton with the checkout's model repository, CPU profile, ready for requests."""
+    with EmbeddedTriton(ServerOptions(log_level="info", log_file=server_log, metrics_port=0)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def lumbar_phantom() -> Phantom:
+    """A small lumbar volume: sagittal slices, anisotropic, one patch of the network covers it."""
+    return make_phantom(
+        PhantomConfig(
+            seed=900_011,
+            region="lumbar",
+            contrast="t2",
+            spacing_mm=(4.0, 1.25, 1.25),
+            orientation="PIR",
+            fov_mm=(150.0, 130.0, 64.0),
+            artefacts=False,
+        )
+    )
