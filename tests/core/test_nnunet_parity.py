@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from nnunetv2.inference.sliding_window_prediction import (  # noqa: E402
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor  # noqa: E402
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
-from spinecore.geometry import Volume  # noqa: E402
+from spinecore.geometry import Volume, lps_to_ras  # noqa: E402
 from spinecore.network_spec import Channel, NetworkSpec, Resampling  # noqa: E402
 from spinecore.plan import Options  # noqa: E402
 from spinecore.preprocessing import preprocess  # noqa: E402
@@ -193,6 +195,16 @@ def tiny_network(case: Case) -> Any:
     ).eval()  # fmt: skip
 
 
+def as_callable(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """The torch network as `segment` takes it; one patch at a time, so that sums fall the same way."""
+
+    def run(patches: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.concatenate([network(torch.from_numpy(patch[None])).numpy() for patch in patches])
+
+    return run
+
+
 def reference_labels(case: Case, voxels: np.ndarray, network: Any) -> np.ndarray:
     """What nnUNetPredictor answers, in (Z, Y, X)."""
     manager, dataset = plans_of(case)
@@ -233,27 +245,44 @@ def test_labels_are_those_of_nnunetpredictor(name: str) -> None:
     voxels = a_volume(case, seed=1)
     network = tiny_network(case)
     expected = reference_labels(case, voxels, network)
-
-    def run(patches: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(network(torch.from_numpy(patches)).numpy())
-
     prepared = preprocess(as_volume(case, voxels), spec_of(case), Options(mirroring=True))
-    labels = segment(prepared, spec_of(case), run)
+    labels = segment(prepared, spec_of(case), as_callable(network))
     assert labels.shape == expected.shape == case.shape
     assert len(np.unique(expected)) > 2, "the case shows nothing: the reference sees one class only"
     assert np.mean(labels == expected) >= 0.9998
 
 
+IMAGES = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.parametrize("image", ["lumbar_t2/t2_lumbar.nii.gz", "cervical_t2/t2_cervicothoracic.nii.gz"])
+def test_a_real_image_file_gives_nnunets_label_file(image: str, tmp_path: Path) -> None:
+    """From file to file, through nnU-Net's reorienting reader and writer and through ours."""
+    nibabel = pytest.importorskip("nibabel")
+    if not (IMAGES / image).exists():
+        pytest.skip(f"the MR image {image} is not there")
+    from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+
+    stored = nibabel.load(IMAGES / image)
+    array, properties = NibabelIOWithReorient().read_images([str(IMAGES / image)])
+    case = Case(tuple(properties["spacing"]), array.shape[1:], target=(2.0, 2.0, 2.0), patch=(64, 64, 24))
+    network = tiny_network(case)
+    labels = reference_labels(case, array, network)
+    NibabelIOWithReorient().write_seg(labels, str(tmp_path / "labels.nii.gz"), properties)
+    expected = np.asarray(nibabel.load(tmp_path / "labels.nii.gz").dataobj).T
+
+    voxels = np.asarray(stored.dataobj).astype(np.float32).T[None]
+    spec = replace(spec_of(case), reader="reorient_ras")
+    prepared = preprocess(Volume(voxels, lps_to_ras(stored.affine)), spec)
+    result = segment(prepared, spec, as_callable(network))
+    assert result.shape == expected.shape
+    assert np.mean(result == expected) >= 0.9998
+
+
 def test_batches_give_the_same_labels_as_single_patches() -> None:
     case = CASES["isotropic"]
-    network = tiny_network(case)
+    run = as_callable(tiny_network(case))
     prepared = preprocess(as_volume(case, a_volume(case)), spec_of(case))
-
-    def run(patches: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.concatenate([network(torch.from_numpy(p[None])).numpy() for p in patches])
-
     one, four = (segment(prepared, spec_of(case), run, batch_size=n) for n in (1, 4))
     np.testing.assert_array_equal(one, four)
 
