@@ -74,7 +74,7 @@ class BoxSpine:
 
 
 def levels(count: int, *, top: str | None = None, bottom: str | None = None) -> list[str]:
-    """Members of a column of `count` bodies with discs between, and above and below where an anchor ends it."""
+    """Members of a column of `count` bodies with discs between, and the anchors above and below if given."""
     column = ["body", *["disc", "body"] * (count - 1)]
     head = [top, "disc"] if top else []
     foot = ["disc", bottom] if bottom else []
@@ -83,7 +83,7 @@ def levels(count: int, *, top: str | None = None, bottom: str | None = None) -> 
 
 @pytest.fixture
 def box_spine() -> Callable[..., BoxSpine]:
-    """The class `BoxSpine`: ``box_spine(["body", "disc", "sacrum"])``."""
+    """`BoxSpine`: ``box_spine(["body", "disc", "sacrum"])``."""
     return BoxSpine
 
 
