@@ -105,14 +105,9 @@ def draw_acquisition(rng: np.random.Generator, column: Column, config: PhantomCo
     parts = [SUBSLICES if s > THICK_MM else 1 for s in steps]
     fine = [_subdivide(a, s, p) for a, s, p in zip(axes, steps, parts, strict=True)]
     return Acquisition(
-        region,
-        spacing,
-        orientation,
-        Grid(*axes),
-        Grid(*fine),
-        (parts[2], parts[1], parts[0]),
+        region, spacing, orientation, Grid(*axes), Grid(*fine), (parts[2], parts[1], parts[0]),
         draw_pose(rng, centre, config),
-    )
+    )  # fmt: skip
 
 
 def _subdivide(axis: F64, step: float, parts: int) -> F64:

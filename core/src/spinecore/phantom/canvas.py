@@ -50,7 +50,7 @@ class Canvas:
         self.labels[box][mask] = label
 
     def paint_bone(self, box: Box, depth: NDArray[np.floating[Any]], rim_mm: float) -> None:
-        """Paint unlabelled bone `depth` > 0 mm below its surface, its outer `rim_mm` dark; labels keep their place."""
+        """Paint bone `depth` > 0 mm below its surface, its outer `rim_mm` dark, where nothing is labelled."""
         tissue = np.where(depth < rim_mm, np.uint8(Tissue.POSTERIOR_RIM), np.uint8(Tissue.POSTERIOR_MARROW))
         np.copyto(self.tissue[box], tissue, where=(depth > 0) & (self.labels[box] == 0))
 

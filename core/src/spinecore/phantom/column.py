@@ -51,6 +51,7 @@ DISC_MM: Final = [
 ]  # fmt: skip
 SACRUM_TAPER: Final = [0.0, 0.08, 0.12, 0.16, 0.17]
 ANGLE_KNOTS: Final = [0, 2, 4, 5, 7, 9, 12, 16, 20, 22, 24, 27]
+WEDGE_KNOTS: Final = ([0, 4, 5, 6, 8, 12, 20, 27], [0, -0.02, -0.1, -0.04, 0, 0.03, 0, 0])
 MIN_EDGE_GAP_MM: Final = 1.3
 
 
@@ -123,34 +124,39 @@ def draw_column(rng: np.random.Generator, config: PhantomConfig) -> Column:
 
 def draw_shapes(rng: np.random.Generator, scale: float, config: PhantomConfig) -> list[BodyShape]:
     """Draw the 28 bodies."""
-    height = np.array(HEIGHT_MM) * scale * rng.normal(1, 0.04, COUNT)
-    depth = np.array(DEPTH_MM) * scale * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.12)
-    width = np.array(WIDTH_MM) * scale * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.1)
-    wedge = rng.normal(0, 0.03, COUNT) + np.interp(
-        LEVEL, [0, 4, 5, 6, 8, 12, 20, 27], [0, -0.02, -0.1, -0.04, 0, 0.03, 0, 0]
-    )
+    size = np.array([HEIGHT_MM, DEPTH_MM, WIDTH_MM]) * scale
+    height = size[0] * rng.normal(1, 0.04, COUNT)
+    depth = size[1] * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.12)
+    width = size[2] * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.1)
+    wedge, crush = draw_wedges(rng, config)
+    hollow_up = rng.uniform(0.3, 2.2, COUNT) * height / 27
+    hollow_down = rng.uniform(0.3, 2.6, COUNT) * height / 27
+    taper = rng.normal(0, 0.015, COUNT)
+    taper[: S1 + 1] += SACRUM_TAPER
+    waist, lip, notch = rng.uniform(0.03, 0.17), rng.uniform(0, 0.06), rng.uniform(0.03, 0.14)
+    exponent = rng.uniform(2.0, 3.2)
+    lips = lip * rng.uniform(0, 1, COUNT)
+    waists = np.where(LEVEL <= S1, 0.03, waist)
+    return [
+        BodyShape(
+            half_height=height[k] * crush[k] / 2, half_depth=depth[k] / 2, half_width=width[k] / 2,
+            wedge=wedge[k], taper=taper[k], waist=waists[k], lip=lips[k], notch=notch,
+            exponent=exponent, concave_up=hollow_up[k], concave_down=hollow_down[k],
+        )
+        for k in range(COUNT)
+    ]  # fmt: skip
+
+
+def draw_wedges(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F64]:
+    """(28,) wedge of each body and the share of its height that a compression fracture left."""
+    wedge = rng.normal(0, 0.03, COUNT) + np.interp(LEVEL, *WEDGE_KNOTS)
     wedge[S1] -= rng.uniform(0.0, 0.15)
     crush = np.ones(COUNT)
     if rng.random() < config.fracture:
         broken = rng.integers(L5, 16)
         wedge[broken] += rng.uniform(0.05, 0.25)
         crush[broken] = rng.uniform(0.7, 0.95)
-    depth_up = rng.uniform(0.3, 2.2, COUNT) * height / 27
-    depth_down = rng.uniform(0.3, 2.6, COUNT) * height / 27
-    taper = rng.normal(0, 0.015, COUNT)
-    taper[: S1 + 1] += SACRUM_TAPER
-    waist, lip, notch = rng.uniform(0.03, 0.17), rng.uniform(0, 0.06), rng.uniform(0.03, 0.14)
-    exponent = rng.uniform(2.0, 3.2)
-    lips = lip * rng.uniform(0, 1, COUNT)
-    sacral = LEVEL <= S1
-    return [
-        BodyShape(
-            half_height=height[k] * crush[k] / 2, half_depth=depth[k] / 2, half_width=width[k] / 2,
-            wedge=wedge[k], taper=taper[k], waist=0.03 if sacral[k] else waist, lip=lips[k], notch=notch,
-            exponent=exponent, concave_up=depth_up[k], concave_down=depth_down[k],
-        )
-        for k in range(COUNT)
-    ]  # fmt: skip
+    return np.asarray(wedge), crush
 
 
 def draw_thickness(rng: np.random.Generator, scale: float, config: PhantomConfig) -> F64:

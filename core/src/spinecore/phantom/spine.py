@@ -19,12 +19,13 @@ from spinecore.phantom.shapes import Array, BodyShape
 from spinecore.phantom.tissues import Tissue
 
 CORD_HALF_AP_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [3.2, 4, 3.4, 3.4, 3.8, 3.9, 4.2])
+ALA_HALF_WIDTH_MM = (12.0, 28.0, 38.0, 48.0, 55.0)
 CORD_HALF_WIDTH_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [4, 4.8, 4.2, 4.3, 6.2, 6.5, 6])
 
 
 def paint_spine(rng: np.random.Generator, canvas: Canvas) -> None:
     """Paint all labelled structures."""
-    rim = float(rng.uniform(0.5, 1.6)), float(rng.uniform(0.5, 1.7))
+    rim = float(rng.uniform(0.5, 1.6)), float(rng.uniform(0.4, 1.2))
     paint_canal(rng, canvas)
     for vertebra in canvas.column.vertebrae[: S1 + 1]:
         paint_sacral_segment(rng, canvas, vertebra, rim)
@@ -52,7 +53,7 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     inside = within & (np.abs(canvas.w) < room)
     outer = within & (np.abs(across) < 1.12) & (np.abs(canvas.w) < room + 1.2) & ~inside
     if rng.random() < 0.7:
-        canvas.paint(outer, Tissue.LIGAMENT if rng.random() < 0.5 else Tissue.FAT_EPIDURAL)
+        canvas.paint(outer, Tissue.LIGAMENT if rng.random() < 0.8 else Tissue.FAT_EPIDURAL)
     canvas.paint(inside, Tissue.CSF)
     canvas.labels[inside] = CANAL
     paint_cord(rng, canvas, inside, centre, half_ap)
@@ -114,12 +115,8 @@ def paint_body(
     canvas.paint_box(box, body, Tissue.MARROW, vertebra.label)
     size = min(shape.half_depth / 17, 1.1)
     if veins[3]:
-        vein = (
-            body
-            & (np.abs(s) < veins[0] * size)
-            & (n > veins[1] * shape.half_depth)
-            & (np.abs(w) < veins[2] * size)
-        )
+        flat = (np.abs(s) < veins[0] * size) & (np.abs(w) < veins[2] * size)
+        vein = body & flat & (n > veins[1] * shape.half_depth)
         canvas.paint_box(box, vein, Tissue.VEIN_BASIVERTEBRAL, vertebra.label)
     _paint_lesion(canvas, vertebra, box, body, (s, n, w), end, lesion)
     shell = body & ((side < rim[0]) | (end < rim[1]))
@@ -221,25 +218,20 @@ def paint_sacral_segment(
     """One sacral body with its share of the lateral masses and the disc remnant above it."""
     slope, remnant_dark = rng.uniform(0.25, 0.5), rng.random() < 0.5
     k, shape = vertebra.index, vertebra.shape
-    half_ala = np.array([12, 28, 38, 48, 55])[k] * canvas.column.scale
-    reach = 1.6 * shape.half_depth + 6
-    box = canvas.grid.box(
-        vertebra.frame,
-        (-1.4 * shape.half_height - 4, -reach, -half_ala - 3),
-        (1.4 * shape.half_height + 4, reach, half_ala + 3),
-    )
+    half_ala = ALA_HALF_WIDTH_MM[k] * canvas.column.scale
+    high = 1.4 * shape.half_height + 4, 1.6 * shape.half_depth + 6, half_ala + 3
+    box = canvas.grid.box(vertebra.frame, (-high[0], -high[1], -high[2]), high)
     if box is None:
         return
     s, n, w = canvas.grid.local(vertebra.frame, box)
     side, end = depths(shape, s, n, w)
-    free = canvas.labels[box] == 0
-    segment = (side > 0) & (end > 0)
-    wing = _ala(shape, s, n, w, half_ala, slope, top=k == S1) & free
+    wing = _ala(shape, s, n, w, half_ala, slope, top=k == S1) & (canvas.labels[box] == 0)
     canvas.paint_box(box, wing, Tissue.SACRUM_MARROW, SACRUM)
     hole = wing & ((np.abs(w) - 1.1 * shape.half_width) ** 2 + (s + shape.half_height) ** 2 < 16) & (k > 1)
     canvas.paint_box(box, hole, Tissue.FAT_EPIDURAL)
     if k < S1:
         _paint_remnant(canvas, vertebra, remnant_dark)
+    segment = (side > 0) & (end > 0)
     canvas.paint_box(box, segment, Tissue.SACRUM_MARROW, SACRUM)
     canvas.paint_box(box, segment & ((side < rim[0]) | (end < rim[1])), Tissue.SACRUM_RIM, SACRUM)
 
@@ -280,22 +272,15 @@ def paint_c2(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: 
     radius, length = rng.uniform(4.5, 6) * scale, rng.uniform(15, 20) * scale
     shape = vertebra.shape
     h = shape.half_height
-    box = canvas.grid.box(
-        vertebra.frame, (-1.4 * h - 4, -32 * scale, -26 * scale), (h + length + 14, 42 * scale, 26 * scale)
-    )
+    high = h + length + 14, 42 * scale, 26 * scale
+    box = canvas.grid.box(vertebra.frame, (-1.4 * h - 4, -32 * scale, -high[2]), high)
     if box is None:
         return
     s, n, w = canvas.grid.local(vertebra.frame, box)
-    up = s - 0.85 * h
-    lean = n + 1.0 * scale
-    thick = radius * (1 - 0.2 * np.clip(up / length, 0, 1) ** 2)
-    thick = thick + np.clip(0.85 * shape.half_depth - radius, 0, 4) * np.clip(
-        1 - np.clip(up, 0, None) / 7, 0, 1
-    )
-    tip = np.sqrt(np.clip(1 - (np.clip(up - 0.75 * length, 0, None) / (0.25 * length)) ** 2, 0, 1))
-    dens_depth = np.where((s > 0) & (up < length), thick * tip - np.hypot(lean, 0.9 * w), -1)
+    up, lean = s - 0.85 * h, n + 1.0 * scale
     side, end = depths(shape, s, n, w)
     body_depth = np.minimum(side, np.minimum(end, 0.95 * h - s))
+    dens_depth = np.where(s > 0, _dens_depth(up, np.hypot(lean, 0.9 * w), radius, length, shape), -1)
     paint_atlas(rng, canvas, box, (up, lean, n, w), radius)
     free = canvas.labels[box] != CANAL
     sheath = free & (up > 0) & (up < length + 2) & (np.hypot(lean, w) < radius + 2)
@@ -303,6 +288,15 @@ def paint_c2(rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: 
     c2 = free & ((dens_depth > 0) | (body_depth > 0))
     canvas.paint_box(box, c2, Tissue.C2_MARROW, vertebra.label)
     canvas.paint_box(box, c2 & (np.maximum(dens_depth, body_depth) < rim[0]), Tissue.C2_RIM, vertebra.label)
+
+
+def _dens_depth(up: Array, from_axis: Array, radius: float, length: float, shape: BodyShape) -> Array:
+    """Depth in mm below the dens's surface: a peg that widens into the body and ends in a dome."""
+    height = np.clip(up, 0, None)
+    thick = radius * (1 - 0.2 * np.clip(up / length, 0, 1) ** 2)
+    thick = thick + np.clip(0.85 * shape.half_depth - radius, 0, 4) * np.clip(1 - height / 7, 0, 1)
+    dome = np.sqrt(np.clip(1 - (np.clip(up - 0.75 * length, 0, None) / (0.25 * length)) ** 2, 0, 1))
+    return np.where(up < length, thick * dome - from_axis, -1)
 
 
 def paint_atlas(
