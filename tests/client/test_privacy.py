@@ -84,6 +84,7 @@ def test_nothing_leaves_with_the_request_or_stays_in_the_results(
     [
         lambda folder, files: files[2].unlink(),
         lambda folder, files: [path.write_bytes(path.read_bytes()[:-30]) for path in files],
+        lambda folder, files: [files.pop(2).unlink(), *map(_misplace_name, files)],
         lambda folder, files: [_claim_ct(path) for path in files],
         lambda folder, files: [_break_values(path) for path in files],
         lambda folder, files: [_claim_rle(path) for path in files],
@@ -145,6 +146,11 @@ def _claim_rle(path: Path) -> None:
     from dicom_writer import pretend_syntax
 
     _rewrite(path, lambda image: pretend_syntax(image, "1.2.840.10008.1.2.5"))
+
+
+def _misplace_name(path: Path) -> None:
+    """A name where a UID belongs: pydicom quotes it in a warning and in its log."""
+    path.write_bytes(path.read_bytes().replace(_UID.encode(), f"{_TEXT}^JANE".encode()))
 
 
 def _break_values(path: Path) -> None:

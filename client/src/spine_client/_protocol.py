@@ -195,7 +195,7 @@ def error_from_status(status: str, details: str, request_id: str | None) -> Spin
 def _coded_error(status: str, code: str, sentence: str, request_id: str | None) -> SpineClientError:
     if status == "UNAVAILABLE":
         return ServerUnavailable(sentence, request_id=request_id)
-    if code in ("internal", "model"):
+    if code in ("internal", "model", "out_of_memory"):
         return ServerFailed(sentence, request_id=request_id)
     if code in ("cancelled", "deadline"):
         return DeadlineExceeded(sentence, request_id=request_id)
