@@ -219,6 +219,8 @@ def forged(**changes: Any) -> str:
     [
         forged(input_shape=[10**6, 10**6, 10**6]),
         forged(network_shape=[10**6, 10**6, 10**6]),
+        forged(network_shape=[10**6, 1, 1]),
+        forged(input_shape=[10**6, 6, 7], crop=[[0, 10**6], [0, 6], [0, 7]]),
         forged(network_shape=[4.5, 4, 4]),
         forged(network_shape=[True, 4, 4]),
         forged(crop=[[0, 99], [0, 6], [0, 7]]),

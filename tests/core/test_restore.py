@@ -212,6 +212,11 @@ def test_options_reach_the_plan() -> None:
     assert Plan.from_json(asked.to_json()) == asked
 
 
+def test_mirroring_is_refused_where_the_network_was_trained_without() -> None:
+    with pytest.raises(InputError, match="without mirroring"):
+        preprocess(Volume(a_ball(np.eye(4), (20, 20, 20)), np.eye(4)), a_spec(2), Options(mirroring=True))
+
+
 def test_a_window_is_applied_before_normalising() -> None:
     volume = Volume(a_ball(np.eye(4), (20, 20, 20)), np.eye(4))
     spec = replace(a_spec(2), channels=(Channel("MR", "NoNormalization"),))

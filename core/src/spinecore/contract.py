@@ -41,11 +41,10 @@ import numpy.typing as npt
 from spinecore.errors import InputError
 from spinecore.geometry import Affine, Volume, spacing_zyx
 from spinecore.network_spec import NetworkSpec
-from spinecore.plan import MAX_VOXELS, Plan, Prepared
+from spinecore.plan import MAX_SIDE, MAX_VOXELS, Plan, Prepared
 from spinecore.plan import Options as Options
 
 MAX_CHANNELS = 16
-MAX_SIDE = 2048
 MIN_SIDE = 4
 MIN_SPACING_MM, MAX_SPACING_MM = 0.02, 30.0
 MAX_EXTENT_MM = 3000.0

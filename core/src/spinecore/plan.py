@@ -20,6 +20,10 @@ REGIONS = ("cervical", "thoracic", "lumbar")
 MIN_STEP_SIZE = 0.1
 MAX_VOXELS = 2**27
 """Most voxels (over all channels) of an input volume: 512 × 512 × 512."""
+MAX_SIDE = 2048
+"""Most voxels along one axis of an input volume."""
+MAX_NETWORK_SIDE = 4096
+"""Most voxels along one axis of the network's grid; operators between grids take its square."""
 MAX_NETWORK_VOXELS = 2**26
 """Most voxels of a volume on the network's grid: 500 × 500 × 500 mm at 1.25 mm fits."""
 
@@ -162,6 +166,8 @@ class Plan:
         return (
             sorted(self.transpose_forward) == [0, 1, 2]
             and all(len(s) == 3 and all(type(n) is int and n > 0 for n in s) for s in shapes)
+            and max(self.input_shape) <= MAX_SIDE
+            and max(self.network_shape) <= MAX_NETWORK_SIDE
             and math.prod(self.input_shape) <= MAX_VOXELS
             and math.prod(self.network_shape) <= MAX_NETWORK_VOXELS
             and all(0 <= a < b <= n for (a, b), n in zip(self.crop, self.full_shape, strict=True))

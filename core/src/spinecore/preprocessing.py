@@ -16,7 +16,16 @@ from spinecore.errors import InputError
 from spinecore.geometry import Volume, reorient
 from spinecore.network_spec import NetworkSpec
 from spinecore.normalization import nonzero_mask, normalize, window
-from spinecore.plan import MAX_LOGITS, MAX_NETWORK_VOXELS, Box, Options, Plan, Prepared
+from spinecore.plan import (
+    MAX_LOGITS,
+    MAX_NETWORK_SIDE,
+    MAX_NETWORK_VOXELS,
+    Box,
+    Options,
+    Plan,
+    Prepared,
+    Triple,
+)
 from spinecore.resampling import resample, target_shape
 
 NETWORK_ORIENTATION = "RAS"
@@ -27,15 +36,11 @@ def preprocess(volume: Volume, spec: NetworkSpec, options: Options | None = None
     """Prepare `volume` for the network that `spec` describes.
 
     Returns data (C, Z', Y', X') float32 in the network's axes and spacing, and the plan that brings its
-    logits back. `volume` is not changed. Raises InputError ``channels``, ``empty_image`` or ``too_large``.
+    logits back. `volume` is not changed. Raises InputError ``channels``, ``options_value`` (mirroring, where
+    the network cannot), ``empty_image`` or ``too_large``.
     """
     options = options or Options()
-    if len(volume.voxels) != len(spec.channels):
-        names = ", ".join(channel.name for channel in spec.channels)
-        raise InputError(
-            "channels",
-            f"The network takes {len(spec.channels)} channels ({names}); got {len(volume.voxels)}.",
-        )
+    _check_fits(volume, spec, options)
     turned = reorient(volume, NETWORK_ORIENTATION) if spec.reader == "reorient_ras" else volume
     voxels = turned.voxels.transpose(0, *(axis + 1 for axis in spec.transpose_forward))
     plan = _plan(volume, turned, nonzero_box(voxels), spec, options)
@@ -51,19 +56,22 @@ def preprocess(volume: Volume, spec: NetworkSpec, options: Options | None = None
     return Prepared(data, plan)
 
 
+def _check_fits(volume: Volume, spec: NetworkSpec, options: Options) -> None:
+    if len(volume.voxels) != len(spec.channels):
+        wanted = ", ".join(channel.name for channel in spec.channels)
+        came = f"got {len(volume.voxels)}"
+        raise InputError("channels", f"The network takes {len(spec.channels)} channels ({wanted}); {came}.")
+    if options.mirroring and not spec.mirror_axes:
+        hint = "leave out the option mirroring"
+        raise InputError("options_value", f"The network was trained without mirroring: {hint}.")
+
+
 def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options: Options) -> Plan:
     """Work out all grids before anything large is allocated; InputError ``too_large`` if they are huge."""
     a, b, c = (turned.spacing_zyx[axis] for axis in spec.transpose_forward)
     cropped = [stop - start for start, stop in crop]
     network_shape = target_shape(cropped, spacing_mm=(a, b, c), new_spacing_mm=spec.spacing_mm)
-    most = min(MAX_NETWORK_VOXELS, MAX_LOGITS // spec.num_outputs)
-    if math.prod(network_shape) > most:
-        size = " × ".join(str(n) for n in network_shape)
-        raise InputError(
-            "too_large",
-            f"On the network's grid the volume has {size} voxels; at most {most:,} are taken. "
-            "Crop it to the spine.",
-        )
+    _check_size(network_shape, spec)
     return Plan(
         input_shape=volume.shape_zyx,
         source_orientation=volume.orientation,
@@ -76,6 +84,17 @@ def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options:
         step_size=spec.step_size if options.step_size is None else options.step_size,
         mirror_axes=spec.mirror_axes if options.mirroring else (),
     )
+
+
+def _check_size(network_shape: Triple, spec: NetworkSpec) -> None:
+    most = min(MAX_NETWORK_VOXELS, MAX_LOGITS // spec.num_outputs)
+    if math.prod(network_shape) > most or max(network_shape) > MAX_NETWORK_SIDE:
+        size = " × ".join(str(n) for n in network_shape)
+        limits = f"at most {most:,} in all and {MAX_NETWORK_SIDE} along a side are taken"
+        raise InputError(
+            "too_large",
+            f"On the network's grid the volume has {size} voxels; {limits}. Crop it to the spine.",
+        )
 
 
 def nonzero_box(voxels: npt.NDArray[Any]) -> Box:

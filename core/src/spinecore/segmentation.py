@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
-from spinecore.plan import Prepared
+from spinecore.plan import MAX_LOGITS, Prepared
 from spinecore.restore import restore_classes
 from spinecore.tiling import Network, SlidingWindow, predict_mirrored
 
@@ -46,6 +47,7 @@ def _check_fits(prepared: Prepared, spec: NetworkSpec) -> None:
         and plan.network_spacing_mm == spec.spacing_mm
         and plan.transpose_forward == spec.transpose_forward
         and set(plan.mirror_axes) <= set(spec.mirror_axes)
+        and math.prod(plan.network_shape) * spec.num_outputs <= MAX_LOGITS
     )
     if not fits:
         raise InputError("data", f"DATA and PLAN were not prepared for the network {spec.name!r}.")
