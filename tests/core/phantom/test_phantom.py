@@ -24,6 +24,14 @@ def test_equal_configurations_give_equal_phantoms() -> None:
     assert first.image.shape != other.image.shape or not np.array_equal(first.image, other.image)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_filled_in_configuration_gives_the_same_phantom(seed: int) -> None:
+    first = make_phantom(PhantomConfig(seed=seed, fov_mm=(120.0, 100.0, 60.0)))
+    again = make_phantom(first.config)
+    assert again.config == first.config
+    assert np.array_equal(again.image, first.image) and np.array_equal(again.affine, first.affine)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_arrays_agree_in_shape_and_meaning(seed: int) -> None:
     phantom = small(seed)

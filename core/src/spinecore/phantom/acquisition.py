@@ -89,9 +89,11 @@ def patient_spacing(
 
 def draw_acquisition(rng: np.random.Generator, column: Column, config: PhantomConfig) -> Acquisition:
     """Choose region, spacing, orientation and field of view, where the configuration leaves them open."""
-    region = config.region or _draw_region(rng)
-    drawn = draw_spacing(rng)
-    spacing = config.spacing_mm or drawn
+    drawn_region, drawn_spacing = (
+        _draw_region(rng),
+        draw_spacing(rng),
+    )  # always drawn: the rest stays the same
+    region, spacing = config.region or drawn_region, config.spacing_mm or drawn_spacing
     isotropic = max(spacing) / min(spacing) < 1.5
     code = str(rng.choice(SAGITTAL if rng.random() < (0.6 if isotropic else 2.0) else ANY))
     orientation = config.orientation or code

@@ -58,7 +58,8 @@ class Phantom:
 
     `image` (Z, Y, X) int16, `classes` (Z, Y, X) uint8 of `spinecore.labels.Class`, `labels` (Z, Y, X) uint8
     with VerSe numbers (bodies, discs 100 + N, canal 61, sacrum 26), `affine` (4, 4) float64 index (x, y, z,
-    1) -> LPS mm, `config` with every drawn choice (region, contrast, spacing, orientation) filled in.
+    1) -> LPS mm, `config` with every drawn choice (region, contrast, spacing, orientation) filled in; it
+    gives the same phantom.
     """
 
     image: NDArray[np.int16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from spinecore.phantom.canvas import Canvas, Mask
 from spinecore.phantom.column import C2, COUNT, LEVEL
@@ -206,9 +207,8 @@ def trunk_depth(rng: np.random.Generator, *, neck: bool) -> NDArray[np.float64]:
     belly, chest, throat = rng.uniform(70, 150), rng.uniform(80, 130), rng.uniform(38, 58)
     jaw = rng.uniform(70, 105) if neck else 90.0
     knots = [0, 8, 12, 19, 22, 25, 25.8, C2]
-    return np.interp(
-        np.arange(COUNT), knots, [belly, belly, chest, 0.75 * chest, throat, throat + 5, jaw, jaw]
-    )
+    depths = [belly, belly, chest, 0.75 * chest, throat, throat + 5, jaw, jaw]
+    return np.asarray(PchipInterpolator(knots, depths)(np.arange(COUNT)))
 
 
 def _layers(canvas: Canvas, outside_mm: F32, fat_mm: float) -> None:
