@@ -49,13 +49,19 @@ class Ask:
     def __call__(
         self, model: str, tensors: Tensors, *, timeout_s: float = 60.0, **fields: Any
     ) -> dict[str, Array]:
+        request = self.request(model, tensors, **fields)
+        result = triton.InferResult(self.stub.ModelInfer(request, timeout=timeout_s))
+        return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+    @staticmethod
+    def request(model: str, tensors: Tensors, **fields: Any) -> Any:
+        """The protobuf message of a request."""
         request = service_pb2.ModelInferRequest(model_name=model, **fields)
         for name, tensor in tensors.items():
             raw = tensor if isinstance(tensor, RawTensor) else RawTensor.of(tensor)
             request.inputs.add(name=name, datatype=raw.datatype, shape=raw.shape)
             request.raw_input_contents.append(raw.content)
-        result = triton.InferResult(self.stub.ModelInfer(request, timeout=timeout_s))
-        return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+        return request
 
     def refused(self, model: str, tensors: Tensors, **fields: Any) -> grpc.RpcError:
         """The error that the request is answered with; it must be a clean one."""

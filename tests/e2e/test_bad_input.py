@@ -7,6 +7,7 @@ the stage still runs. At the end a good volume gets the answer it got before.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -301,3 +302,16 @@ def test_the_measurement_network_still_answers(ask: Ask) -> None:
     patches = np.random.default_rng(0).random((2, 4, 64, 64, 32), np.float32)
     answer = ask("measure_cnn", {"PATCHES": patches})
     assert answer["DISC_HEIGHT_MM"].shape == (2, 4) and answer["CANAL_AP_MM"].shape == (2, 1)
+
+
+def test_more_than_the_queue_holds_is_turned_away_at_once_as_unavailable(ask: Ask, prepared: Tensors) -> None:
+    """`segment` holds 2 requests in work and 16 waiting; the others learn it at once and can go elsewhere."""
+    request = ask.request("segment", prepared)
+    calls = [ask.stub.ModelInfer.future(request, timeout=60) for _ in range(40)]
+    time.sleep(1.0)
+    refused = [call for call in calls if call.done() and call.exception() is not None]
+    for call in calls:
+        call.cancel()
+    assert 40 - 18 - len(calls) // 4 <= len(refused) <= 40 - 16
+    assert {call.code() for call in refused} == {grpc.StatusCode.UNAVAILABLE}
+    assert all("maximum queue size" in call.details() for call in refused)

@@ -16,6 +16,8 @@ from spine_server.options import ServerOptions
 from spine_server.ports import port_problems, with_ports_chosen
 from spine_server.repository import Model, default_repository, read_model, repository_problems
 
+BACKENDS = frozenset({"python", "openvino"})
+
 
 def test_this_machine_and_repository_can_serve() -> None:
     options = with_ports_chosen(ServerOptions())
@@ -86,29 +88,40 @@ def test_an_incomplete_repository_is_told_file_by_file(
 ) -> None:
     path = repository_copy / broken
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert sentence in repository_problems(repository_copy, "cpu")
+    assert sentence in repository_problems(repository_copy, "cpu", backends=BACKENDS)
 
 
-def test_a_network_description_that_is_no_json_is_told(repository_copy: Path) -> None:
-    (repository_copy / "nnunet" / "1" / "network.json").write_text("{")
-    assert repository_problems(repository_copy, "cpu") == [
-        "Model nnunet: 1/network.json is no readable JSON object."
-    ]
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("nnunet/1/network.json", "{", "Model nnunet: The network description is not valid JSON"),
+        ("nnunet/1/network.json", "{}", "Model nnunet: The network description"),
+        ("measure_cnn/1/measure.json", "[]", "Model measure_cnn: 1/measure.json must hold a JSON object."),
+        ("measure_cnn/1/measure.json", "{", "Model measure_cnn: 1/measure.json cannot be read as JSON."),
+    ],
+)
+def test_an_unusable_description_is_told(
+    repository_copy: Path, file: str, content: str, sentence: str
+) -> None:
+    (repository_copy / file).write_text(content)
+    (problem,) = repository_problems(repository_copy, "cpu", backends=BACKENDS)
+    assert problem.startswith(sentence)
 
 
 def test_a_configuration_that_cannot_be_parsed_is_told(repository_copy: Path) -> None:
     (repository_copy / "segment" / "config.pbtxt").write_text("backend: [")
-    (problem, *_) = repository_problems(repository_copy, "cpu")
+    (problem, *_) = repository_problems(repository_copy, "cpu", backends=BACKENDS)
     assert problem.startswith("Model segment: config.pbtxt cannot be parsed")
 
 
 def test_the_gpu_profile_wants_engines() -> None:
-    problems = repository_problems(default_repository(), "gpu")
+    problems = repository_problems(default_repository(), "gpu", backends=BACKENDS)
     assert any("Model nnunet has no 1/model.plan; build it on the GPU" in problem for problem in problems)
+    assert "This Triton has no tensorrt backend; the wheel carries none" in problems[-1]
 
 
 def test_a_folder_without_the_entry_model_is_no_repository(tmp_path: Path) -> None:
-    (problem,) = repository_problems(tmp_path, "cpu")
+    (problem,) = repository_problems(tmp_path, "cpu", backends=BACKENDS)
     assert "holds no model spine_mri" in problem
 
 

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def request_stop(number: int, frame: FrameType | None) -> None:
         server.request_stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, request_stop)
     try:
         server.start()

@@ -54,11 +54,13 @@ def find_distribution() -> TritonDistribution:
         The wheel is damaged, or has no stub for this Python version.
     """
     root = wheel.get_root_module_path() / "tritonserver"
+    # Not wheel.get_libs_path(): it takes a package outside the interpreter's own site-packages for an
+    # editable one.
     found = TritonDistribution(
         executable=root / "bin" / "tritonserver",
         python_backend=root / "backends" / "python",
         stub=wheel.get_stub_path(PYTHON_VERSION),
-        libraries=wheel.get_libs_path(),
+        libraries=root.parents[1] / "nvidia_pytriton.libs",
     )
     if not found.stub.is_file():
         raise PreconditionError(

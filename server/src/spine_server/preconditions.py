@@ -17,6 +17,7 @@ from spine_server.leftovers import SHARED_MEMORY
 from spine_server.options import Profile, ServerOptions
 from spine_server.ports import port_problems
 from spine_server.repository import repository_problems
+from spine_server.run_folder import available_backends
 
 MIN_SHARED_MEMORY_BYTES = 512 * 2**20
 """Below this free space in /dev/shm a usual volume may fail: every stage's tensors pass through it."""
@@ -41,7 +42,7 @@ def problems(options: ServerOptions, repository: Path, distribution: TritonDistr
         *python_problems(options.profile),
         *shared_memory_problems(),
         *port_problems(options),
-        *repository_problems(repository, options.profile),
+        *repository_problems(repository, options.profile, backends=available_backends(distribution)),
     ]
 
 

@@ -1,7 +1,7 @@
 """``python -m spine_server.probe startup|ready|live``: is Triton, with every stage, able to work?
 
-Triton calls itself ready while a stage's process is dead and answers nothing but errors, so the probes ask the
-stages themselves:
+Triton calls itself ready while a stage's process is dead and answers nothing but errors, so the probes ask
+the stages themselves:
 
 startup
     a small volume goes through the whole ensemble and comes back as a report
@@ -91,7 +91,17 @@ def _model_problem(stub: Any, name: str, record: Record, deadline: float) -> str
             record.answered, record.silent_since = answered, None
             return None
         record.answered = answered
-        stub.ModelInfer(_smallest_request(stub, name, left), timeout=left)
+        problem = _knock_once(stub, name, record, left)
+        record.answered = max(answered, _answered(stub, name, left))  # a knock is no sign of other work
+    except grpc.RpcError as error:
+        return _verdict(name, record, error.code(), str(error.details() or ""))
+    return problem
+
+
+def _knock_once(stub: Any, name: str, record: Record, timeout_s: float) -> str | None:
+    request = _smallest_request(stub, name, timeout_s)
+    try:
+        stub.ModelInfer(request, timeout=timeout_s)
     except grpc.RpcError as error:
         return _verdict(name, record, error.code(), str(error.details() or ""))
     record.silent_since = None

@@ -17,11 +17,15 @@ from tritonclient.grpc import model_config_pb2
 
 from spine_server.errors import PreconditionError
 from spine_server.options import Profile
+from spinecore.errors import ModelError
+from spinecore.network_spec import NetworkSpec
 
 ENTRY_MODEL = "spine_mri"
+NETWORK_DESCRIPTION = "network.json"
 REPOSITORY_VARIABLE = "SPINESERVE_MODEL_REPOSITORY"
 
 _DEFAULT_FILE = {"python": "model.py", "openvino": "model.xml", "tensorrt_plan": "model.plan"}
+_BACKEND = {"tensorrt_plan": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Model:
     def kind(self) -> str:
         """``"ensemble"``, ``"python"``, ``"openvino"`` or ``"tensorrt_plan"``."""
         return str(self.config.backend or self.config.platform)
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend's folder that Triton looks for."""
+        return _BACKEND.get(self.kind, self.kind)
 
     @property
     def file(self) -> Path | None:
@@ -102,8 +111,8 @@ def read_model(folder: Path, profile: Profile) -> Model:
     return Model(folder, config)
 
 
-def repository_problems(repository: Path, profile: Profile) -> list[str]:
-    """One sentence for each thing that keeps `repository` from being served."""
+def repository_problems(repository: Path, profile: Profile, *, backends: frozenset[str]) -> list[str]:
+    """One sentence for each thing that keeps `repository` from being served by a Triton with `backends`."""
     if not repository.is_dir():
         return [f"The model repository {repository} does not exist."]
     models: dict[str, Model] = {}
@@ -119,7 +128,8 @@ def repository_problems(repository: Path, profile: Profile) -> list[str]:
         problems.append(f"{repository} holds no model {ENTRY_MODEL}; is it a SpineServe repository?")
     for model in models.values():
         problems.extend(_model_problems(model, models))
-    return problems
+    missing = {model.backend for model in models.values()} - backends - {"ensemble"}
+    return problems + [f"This Triton has no {name} backend{_where_it_is(name)}." for name in sorted(missing)]
 
 
 def _model_problems(model: Model, models: dict[str, Model]) -> list[str]:
@@ -134,9 +144,15 @@ def _model_problems(model: Model, models: dict[str, Model]) -> list[str]:
     elif model.file is not None and not model.file.is_file():
         problems.append(f"Model {model.name} has no 1/{model.file.name}{_where_from(model)}.")
     problems.extend(
-        _spec_problem(path, model) for path in sorted(version.glob("*.json")) if not _is_json_object(path)
+        filter(None, (_description_problem(path, model) for path in sorted(version.glob("*.json"))))
     )
     return problems
+
+
+def _where_it_is(backend: str) -> str:
+    if backend == "tensorrt":
+        return "; the wheel carries none, the GPU profile needs NVIDIA's Triton container"
+    return ""
 
 
 def _where_from(model: Model) -> str:
@@ -145,12 +161,14 @@ def _where_from(model: Model) -> str:
     return "; export the network with spine-export" if model.kind == "openvino" else ""
 
 
-def _spec_problem(path: Path, model: Model) -> str:
-    return f"Model {model.name}: 1/{path.name} is no readable JSON object."
-
-
-def _is_json_object(path: Path) -> bool:
+def _description_problem(path: Path, model: Model) -> str | None:
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        if path.name == NETWORK_DESCRIPTION:
+            NetworkSpec.load(path)
+        elif not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+            return f"Model {model.name}: 1/{path.name} must hold a JSON object."
+    except ModelError as error:
+        return f"Model {model.name}: {error}"
     except (OSError, ValueError):
-        return False
+        return f"Model {model.name}: 1/{path.name} cannot be read as JSON."
+    return None

@@ -14,12 +14,21 @@ from spine_server.distribution import TritonDistribution
 BACKENDS = Path(__file__).parent / "backends"
 
 
+def available_backends(distribution: TritonDistribution) -> frozenset[str]:
+    """Names of the backends that `lay_out_backends` will lay out."""
+    return frozenset({distribution.python_backend.name, *(path.name for path in _own_backends())})
+
+
+def _own_backends() -> list[Path]:
+    return [path for path in BACKENDS.iterdir() if (path / "model.py").is_file()]
+
+
 def lay_out_backends(folder: Path, distribution: TritonDistribution) -> Path:
     """Copy the Python backend, its stub and our own backends into `folder`; the backend directory."""
     backends = folder / "backends"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(distribution.python_backend, backends / "python", ignore=ignore)
     shutil.copy2(distribution.stub, backends / "python")
-    for backend in (path for path in BACKENDS.iterdir() if (path / "model.py").is_file()):
+    for backend in _own_backends():
         shutil.copytree(backend, backends / backend.name, ignore=ignore)
     return backends
