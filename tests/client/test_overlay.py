@@ -99,3 +99,19 @@ def test_more_rows_than_room_share_the_room() -> None:
     rows = spread([50.0] * 11, low=0, high=100, gap=40)
     assert max(rows) <= 100 + 1e-9
     assert np.diff(rows).min() > 5
+
+
+def test_picture_follows_a_spine_that_leaves_the_slice() -> None:
+    def disc_at(row: int, left: int) -> dict:
+        x, z = left * _SPACING_LPS[0], (29 - row) * _SPACING_LPS[2]
+        line = [[x, 0.0, z], [x, 5.0, z]]
+        lines = {"anterior": line, "middle": line, "posterior": line}
+        return {**report_dict()["discs"][0], "height_lines_lps_mm": lines}
+
+    result = _result(discs=[disc_at(5, 2), disc_at(15, 6)])
+    plane = midsagittal_plane(result)
+    assert plane.is_curved
+    np.testing.assert_allclose(plane.slices[[0, 5, 10, 15, 29]], [2, 2, 4, 6, 6])
+    upright = result.volume.image[::-1]
+    np.testing.assert_allclose(plane.image[10], upright[10, :, 4])
+    np.testing.assert_allclose(plane.image[7], 0.2 * upright[7, :, 2] + 0.8 * upright[7, :, 3])

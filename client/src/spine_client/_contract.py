@@ -33,4 +33,6 @@ REGIONS = ("cervical", "thoracic", "lumbar")
 SACRUM_LABEL = 26
 CANAL_LABEL = 61
 DISC_OFFSET = 100
-"""The disc below vertebra N carries 100 + N; vertebrae without a name are 71, 72, …"""
+"""The disc below vertebra N carries 100 + N."""
+UNNAMED_OFFSET = 70
+"""Vertebrae without a name carry 71, 72, … from the top of the image."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from spine_client._contract import DISC_OFFSET, UNNAMED_OFFSET
 from spine_client.notices import Notice
 
 Point: TypeAlias = tuple[float, float, float]
 Line: TypeAlias = tuple[Point, Point]
+_ANCHORS = {"sacrum": "the sacrum", "c2": "C2", "sacrum+c2": "the sacrum and C2", "hint": "the region hint"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Level:
     name: str | None
     label: int
 
+    @property
+    def title(self) -> str:
+        """The name, or ``#3`` for the third level from the top of an image whose levels have no names."""
+        return self.name or f"#{self.label - UNNAMED_OFFSET}"
+
 
 @dataclass(frozen=True)
 class Vertebra:
@@ -71,6 +78,11 @@ class Vertebra:
     centroid_lps_mm: Point
     volume_mm3: float
     complete: bool
+
+    @property
+    def title(self) -> str:
+        """As `Level.title`."""
+        return Level(self.name, self.label).title
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,13 @@ class Disc:
     complete: bool
     flags: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """The name, or the titles of its neighbours, e.g. ``#3/#4``."""
+        upper = self.upper or Level(None, self.label - DISC_OFFSET)
+        lower = self.lower or Level(None, upper.label + 1)
+        return self.name or f"{upper.title}/{lower.title}"
+
 
 @dataclass(frozen=True)
 class Canal:
@@ -105,6 +124,13 @@ class Naming:
     method: str
     named: bool
     reason: str
+
+    @property
+    def sentence(self) -> str:
+        """In words, for a reader of the numbers."""
+        if not self.named:
+            return "levels without names, #1, #2, … from the top of the image"
+        return f"levels counted from {_ANCHORS.get(self.method, self.method)}"
 
 
 @dataclass(frozen=True)

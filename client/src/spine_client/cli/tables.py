@@ -78,12 +78,12 @@ def _disc_row(disc: Disc) -> tuple[str, ...]:
     )
     numbers = ("–" if value is None else f"{value:.1f}" for value in values)
     flags = [*disc.flags, *(() if disc.complete else ("cut",))]
-    return (disc.name or f"unnamed {disc.label}", *numbers, ", ".join(flags))
+    return (disc.title, *numbers, ", ".join(flags))
 
 
 def _notes(result: SpineResult) -> tuple[str, ...]:
     naming = result.naming
-    how = f"levels named by {naming.method}" if naming.named else f"levels not named: {naming.reason}"
+    how = naming.sentence if naming.named else f"{naming.sentence}: {naming.reason}"
     if not result.vertebrae:
         how = "no vertebra was found"
     warnings = [f"warning: {warning.message}" for warning in result.warnings]

@@ -43,7 +43,7 @@ def draw_overlay(result: SpineResult, path: Path) -> None:
         draw_measurements(drawn, plane, disc)
     draw_names(drawn, plane, result)
     draw_margin(margin, plane, result)
-    _head_and_foot(figure, result, width, height)
+    _head_and_foot(figure, plane, result, width, height)
     figure.savefig(path, metadata={"Software": "spine_client"})
 
 
@@ -64,10 +64,12 @@ def _three_axes(figure: Any, picture: tuple[float, float], width: float, height:
     ]
 
 
-def _head_and_foot(figure: Any, result: SpineResult, width: float, height: float) -> None:
+def _head_and_foot(
+    figure: Any, plane: SagittalPlane, result: SpineResult, width: float, height: float
+) -> None:
     left, right = _GAP_IN / width, 1 - _GAP_IN / width
     top = 1 - 0.26 / height
-    figure.text(left, top, "Spine MRI, midsagittal", fontsize=style.TITLE_PT, color=style.INK,
+    figure.text(left, top, _title(plane), fontsize=style.TITLE_PT, color=style.INK,
                 fontweight="bold", va="center")  # fmt: skip
     figure.text(right, top, _naming(result), fontsize=style.TEXT_PT, color=style.FAINT_INK, ha="right",
                 va="center")  # fmt: skip
@@ -97,10 +99,16 @@ def _legend(left: float, width: float) -> list[tuple[str, str, float]]:
     return placed
 
 
+def _title(plane: SagittalPlane) -> str:
+    if plane.is_curved:
+        return "Spine MRI, midsagittal, following the spine sideways"
+    return f"Spine MRI, midsagittal slice {round(plane.slices[0]) + 1} from the right"
+
+
 def _naming(result: SpineResult) -> str:
     if not result.vertebrae:
         return "no vertebra found"
-    return f"levels named by {result.naming.method}" if result.naming.named else "levels not named"
+    return result.naming.sentence
 
 
 def _provenance(result: SpineResult) -> str:

@@ -82,5 +82,4 @@ def _row(axes: Any, disc: Disc, y: float) -> None:
 
 def disc_title(disc: Disc) -> str:
     """Name of the disc, with an asterisk where it is flagged or cut by the image's edge."""
-    name = disc.name or f"?{disc.label}"
-    return f"{name}*" if disc.flags or not disc.complete else name
+    return f"{disc.title}*" if disc.flags or not disc.complete else disc.title

@@ -30,7 +30,7 @@ def draw_image(axes: Any, plane: SagittalPlane) -> None:
         vertical = {0.98: "top", 0.02: "bottom"}.get(y, "center")
         axes.text(
             x, y, letter, transform=axes.transAxes, ha=horizontal, va=vertical,
-            color="#d0d7de", fontsize=style.SMALL_PT, alpha=0.9,
+            color="#d0d7de", fontsize=style.SMALL_PT, path_effects=_halo(1.5),
         )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def draw_structures(axes: Any, plane: SagittalPlane, result: SpineResult) -> Non
 
 
 def draw_names(axes: Any, plane: SagittalPlane, result: SpineResult) -> None:
-    """Names in the bodies; a level without a name gets a question mark and its number."""
+    """Names in the bodies; a level without a name gets its number from the top."""
     for vertebra in result.vertebrae:
         inside = plane.labels == vertebra.label
         if not inside.any():
@@ -58,7 +58,7 @@ def draw_names(axes: Any, plane: SagittalPlane, result: SpineResult) -> None:
             else _upper_part(rows, columns)
         )
         axes.text(
-            column * plane.spacing_mm[1], row * plane.spacing_mm[0], vertebra.name or f"?{vertebra.label}",
+            column * plane.spacing_mm[1], row * plane.spacing_mm[0], vertebra.title,
             color="white", fontsize=style.TEXT_PT, fontweight="bold", ha="center", va="center",
             path_effects=_halo(2.0),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from spine_client.result import SpineResult
 
 @dataclass(frozen=True, eq=False)
 class SagittalPlane:
-    """One slice of image and labels, rows from superior to inferior, columns from anterior to posterior."""
+    """One picture of image and labels, rows from superior to inferior, columns from anterior to posterior."""
 
     image: npt.NDArray[Any]
     """(rows, columns)."""
@@ -24,8 +24,15 @@ class SagittalPlane:
     """(rows, columns)."""
     spacing_mm: tuple[float, float]
     """Between rows, between columns."""
+    slices: npt.NDArray[np.float64]
+    """(rows,): which slice, from the patient's right, each row shows."""
     _to_picture: npt.NDArray[np.float64]
     """(4, 4): LPS mm → (column, row, slice) index of the picture."""
+
+    @property
+    def is_curved(self) -> bool:
+        """Whether the picture follows a sideways curve of the spine through several slices."""
+        return bool(np.ptp(self.slices) > 0)
 
     @property
     def size_mm(self) -> tuple[float, float]:
@@ -46,17 +53,22 @@ class SagittalPlane:
 
 
 def midsagittal_plane(result: SpineResult) -> SagittalPlane:
-    """The slice where the measurements were taken; without any, the one with the most canal and disc."""
+    """The slice where the measurements were taken; without any, the one with the most canal and disc.
+
+    Where the measurements lie in different slices (scoliosis, or an oblique volume), each row is taken from
+    the place where the spine is: a curved reformat, linear between slices, labels from the nearest one.
+    """
     order, flips = _picture_axes(result.affine)
     image = _reorient(result.volume.image, order, flips)
     labels = _reorient(result.labels, order, flips)
     to_picture = np.linalg.inv(result.affine @ _from_picture(order, flips, result.labels.shape))
-    index = _slice_index(result.discs, labels, to_picture)
+    slices = _slice_of_rows(result.discs, labels, to_picture)
     spacing = np.linalg.norm(result.affine[:3, :3], axis=0)
     return SagittalPlane(
-        image=image[:, :, index],
-        labels=labels[:, :, index],
+        image=_rows_between_slices(image, slices),
+        labels=labels[np.arange(len(slices)), :, np.round(slices).astype(int)],
         spacing_mm=(float(spacing[order[0]]), float(spacing[order[1]])),
+        slices=slices,
         _to_picture=to_picture,
     )
 
@@ -90,17 +102,34 @@ def _from_picture(
     return matrix
 
 
-def _slice_index(
+def _slice_of_rows(
     discs: tuple[Disc, ...], labels: npt.NDArray[np.uint8], to_picture: npt.NDArray[np.float64]
-) -> int:
-    lines = [line for disc in discs for line in measured_lines(disc)]
-    if lines:
-        middles = np.mean(np.array(lines), axis=1)
-        slices = (np.c_[middles, np.ones(len(middles))] @ to_picture.T)[:, 2]
-        return int(np.clip(np.round(np.median(slices)), 0, labels.shape[2] - 1))
+) -> npt.NDArray[np.float64]:
+    """Slice index of every row, (rows,): whole and constant if the spine stays within about one slice."""
+    rows, _, count = labels.shape
+    places = [np.mean(np.array(lines), axis=(0, 1)) for disc in discs if (lines := measured_lines(disc))]
+    if not places:
+        return np.full(rows, float(_fullest_slice(labels)))
+    anchors = (np.c_[places, np.ones(len(places))] @ to_picture.T)[:, 1:3]
+    anchors = anchors[np.argsort(anchors[:, 0])]
+    slices = np.clip(anchors[:, 1], 0, count - 1)
+    if np.ptp(slices) <= 1.0:
+        return np.full(rows, np.round(np.median(slices)))
+    return np.asarray(np.interp(np.arange(rows), anchors[:, 0], slices), dtype=np.float64)
+
+
+def _fullest_slice(labels: npt.NDArray[np.uint8]) -> int:
     wanted = (labels == CANAL_LABEL) | (labels > DISC_OFFSET)
     counts = wanted.sum(axis=(0, 1))
     return int(np.argmax(counts)) if counts.any() else labels.shape[2] // 2
+
+
+def _rows_between_slices(image: npt.NDArray[Any], slices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(rows, columns, slices) → (rows, columns), linear between neighbouring slices."""
+    rows = np.arange(len(slices))
+    below = np.minimum(slices.astype(int), image.shape[2] - 2)
+    part = (slices - below)[:, None]
+    return np.asarray(image[rows, :, below] * (1 - part) + image[rows, :, below + 1] * part)
 
 
 def measured_lines(disc: Disc) -> list[Line]:
