@@ -52,6 +52,12 @@ def test_too_little_shared_memory_is_told_with_both_sizes() -> None:
     assert "MiB free" in problem and "--shm-size" in problem
 
 
+def test_a_log_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    assert preconditions.log_problems(tmp_path / "new.log") == []
+    (problem,) = preconditions.log_problems(tmp_path / "missing" / "new.log")
+    assert "--log-file" in problem
+
+
 def test_a_port_taken_names_its_option() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

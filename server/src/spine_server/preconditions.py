@@ -42,6 +42,7 @@ def problems(options: ServerOptions, repository: Path, distribution: TritonDistr
         *python_problems(options.profile),
         *shared_memory_problems(),
         *port_problems(options),
+        *log_problems(options.log_file),
         *repository_problems(repository, options.profile, backends=available_backends(distribution)),
     ]
 
@@ -80,6 +81,16 @@ def python_problems(profile: Profile) -> list[str]:
             f"{interpreter_folder()} has no python3, by which Triton's Python stub finds its packages."
         )
     return found
+
+
+def log_problems(log_file: Path | None) -> list[str]:
+    """Whether the log can be written where it is wanted; creates it."""
+    try:
+        if log_file is not None:
+            log_file.open("a", encoding="utf-8").close()
+    except OSError as error:
+        return [f"Cannot write the log file {log_file} ({error.strerror}); choose another with --log-file."]
+    return []
 
 
 def shared_memory_problems(needed_bytes: int = MIN_SHARED_MEMORY_BYTES) -> list[str]:
