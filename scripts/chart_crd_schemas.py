@@ -3,8 +3,8 @@
 Run by hand when a newer version of a CRD is wanted; the results are committed, so the tests need none of
 this. It makes a throw-away environment, because these packages serve nothing else:
 
-* KEDA, Prometheus operator, cert-manager: pydantic models made from the CRDs (PyPI ``cloudcoil.models.*``)
-* GRPCRoute: TypeScript types made from the Gateway API's Go types (npm ``@kubernetes-models/gateway-api``)
+* Prometheus operator, cert-manager: pydantic models made from the CRDs (PyPI ``cloudcoil.models.*``)
+* GRPCRoute, ScaledObject: TypeScript types made from the projects' Go types (npm ``@kubernetes-models/*``)
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from typing import Any
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "tests" / "helm" / "schemas"
 PYDANTIC_PACKAGES = (
-    "cloudcoil.models.keda==2.16.1.0",
     "cloudcoil.models.prometheus-operator==0.80.1.0",
     "cloudcoil.models.cert-manager==1.17.1.0",
 )
 PYDANTIC_KINDS = {
-    "ScaledObject": "keda.v1alpha1",
     "ServiceMonitor": "prometheus_operator.v1",
     "PodMonitor": "prometheus_operator.v1",
     "PrometheusRule": "prometheus_operator.v1",
     "Certificate": "cert_manager.v1",
 }
-NPM_PACKAGES = ("@kubernetes-models/gateway-api@2.0.0", "ts-json-schema-generator")
-ROUTE_TYPES = "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GRPCRoute"
+NPM_PACKAGES = (
+    "@kubernetes-models/gateway-api@2.0.0",
+    "@kubernetes-models/keda@2.0.0",
+    "ts-json-schema-generator",
+)
+TYPESCRIPT_KINDS = {
+    "GRPCRoute": "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/GRPCRoute",
+    "ScaledObject": "@kubernetes-models/keda/keda.sh/v1alpha1/ScaledObject",
+}
 DROPPED = {"title", "description", "default", "$comment", "examples"}
 
 
@@ -74,31 +79,25 @@ def pydantic_schemas(folder: Path) -> dict[str, Any]:
     return schemas
 
 
-def route_schema(folder: Path) -> Any:
-    """Schema of GRPCRoute."""
+def typescript_schemas(folder: Path) -> dict[str, Any]:
+    """Schemas of `TYPESCRIPT_KINDS`."""
     options = {"target": "ES2022", "module": "NodeNext", "moduleResolution": "NodeNext", "skipLibCheck": True}
     (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
-    (folder / "root.ts").write_text(
-        f'import {{ IGRPCRoute }} from "{ROUTE_TYPES}";\nexport type Root = IGRPCRoute;'
-    )
     subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), *NPM_PACKAGES], check=True)
-    command = [
-        "npx",
-        "--silent",
-        "ts-json-schema-generator",
-        "--path",
-        "root.ts",
-        "--tsconfig",
-        "tsconfig.json",
-    ]
-    subprocess.run([*command, "--type", "Root", "--no-type-check", "-o", "out.json"], cwd=folder, check=True)
-    return json.loads((folder / "out.json").read_text())
+    command = ["npx", "--silent", "ts-json-schema-generator", "--path", "root.ts", "--type", "Root"]
+    command += ["--tsconfig", "tsconfig.json", "--no-type-check", "-o", "out.json"]
+    schemas = {}
+    for kind, module in TYPESCRIPT_KINDS.items():
+        (folder / "root.ts").write_text(f'import {{ I{kind} }} from "{module}";\nexport type Root = I{kind};')
+        subprocess.run(command, cwd=folder, check=True)
+        schemas[kind] = json.loads((folder / "out.json").read_text())
+    return schemas
 
 
 def main() -> int:
     """Write all schemas."""
     with tempfile.TemporaryDirectory() as name:
-        schemas = {**pydantic_schemas(Path(name)), "GRPCRoute": route_schema(Path(name))}
+        schemas = {**pydantic_schemas(Path(name)), **typescript_schemas(Path(name))}
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     for kind, schema in schemas.items():
         text = json.dumps(closed(schema), separators=(",", ":"), sort_keys=True)

