@@ -65,6 +65,14 @@ def test_a_started_server_answers_and_a_stopped_one_leaves_nothing(tiny_reposito
     wait_until_gone(processes)
 
 
+def test_shared_memory_is_for_no_other_user(tiny_repository: Path) -> None:
+    before = traces()
+    with EmbeddedTriton(ServerOptions(repository=tiny_repository)):
+        regions = [path for path in traces() - before if path.parent == SHARED_MEMORY]
+        assert len(regions) >= 2  # the lock and a stage's region
+        assert all(path.stat().st_mode & 0o077 == 0 for path in regions)
+
+
 def test_nothing_that_changes_the_server_is_open_to_callers(tiny_repository: Path) -> None:
     with EmbeddedTriton(ServerOptions(repository=tiny_repository)) as server:
         assert server.http_url is None and server.metrics_url is None

@@ -150,6 +150,7 @@ class EmbeddedTriton:
             text=True,
             errors="replace",
             cwd=self._token.run_folder,
+            umask=0o077,  # shared memory holds images: for no other user of this machine
             start_new_session=True,  # Ctrl-C in a terminal is for us, who then stop Triton in order
             pass_fds=(self._token.lock_fd,),
         )
