@@ -150,7 +150,6 @@ class EmbeddedTriton:
             text=True,
             errors="replace",
             cwd=self._token.run_folder,
-            umask=0o077,  # shared memory holds images: for no other user of this machine
             start_new_session=True,  # Ctrl-C in a terminal is for us, who then stop Triton in order
             pass_fds=(self._token.lock_fd,),
         )
@@ -160,8 +159,10 @@ class EmbeddedTriton:
         )
 
     def _wait_until_ready(self, deadline: float) -> None:
+        assert self._token is not None
         try:
             wait_until_live(self.grpc_url, deadline=deadline, check=self._check_alive)
+            self._token.close_to_others()
             run_canary(
                 self.grpc_url, timeout_s=max(1.0, deadline - time.monotonic()), check=self._check_alive
             )

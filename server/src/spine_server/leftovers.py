@@ -37,6 +37,15 @@ class RunToken:
         hidden.rename(path)
         return descriptor
 
+    def close_to_others(self) -> None:
+        """Let no other user read the stages' shared memory: images pass through it.
+
+        Triton creates the regions readable by all, whatever the umask, when a stage is loaded, before any
+        request.
+        """
+        for region in SHARED_MEMORY.glob(f"{self.name}*"):
+            region.chmod(0o600)
+
     def release(self) -> None:
         """Remove the shared memory, the run folder and the lock of this run. Triton must be gone."""
         _remove(self.name)
