@@ -28,16 +28,17 @@ KUBERNETES = tuple(f"1.{minor}" for minor in range(29, int(NEWEST.partition(".")
 Manifest = dict[str, Any]
 
 
-def _tools() -> Any:
-    spec = importlib.util.spec_from_file_location("chart_tools", ROOT / "scripts" / "chart_tools.py")
+def chart_script(name: str) -> Any:
+    """One of the modules in scripts/, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["chart_tools"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-TOOLS = _tools()
+TOOLS = chart_script("chart_tools")
 
 
 class RenderError(Exception):
