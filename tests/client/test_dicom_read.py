@@ -24,7 +24,8 @@ from dicom_writer import (
     write_enhanced,
     write_series,
 )
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.pixels import get_encoder
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from spine_client.dicom import read_dicom
 
@@ -145,6 +146,19 @@ def test_rle_compression_needs_no_extra(tmp_path: Path) -> None:
         image.compress(RLELossless)
         image.save_as(path)
     np.testing.assert_array_equal(read_dicom(tmp_path).voxels, expected_voxels())
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_lossless_compressions_read_with_their_decoders(tmp_path: Path, syntax) -> None:
+    if not get_encoder(syntax).is_available:
+        pytest.skip("the extra «compressed» is not installed")
+
+    def edit(image, index) -> None:  # JPEG 2000 wants more than a few pixels
+        set_pixels(image, np.tile(stored_values(index), (6, 7)))
+        image.compress(syntax)
+
+    write_series(tmp_path, edit=edit)
+    np.testing.assert_array_equal(read_dicom(tmp_path).voxels, np.tile(expected_voxels(), (1, 6, 7)))
 
 
 def test_implicit_vr_and_a_missing_preamble_are_read(tmp_path: Path) -> None:

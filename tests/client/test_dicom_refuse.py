@@ -166,7 +166,11 @@ def test_series_that_is_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path, series="1.2.3#2").code == "no_such_series"
 
 
-def test_compression_that_needs_an_extra_names_it(tmp_path: Path) -> None:
+def test_compression_that_needs_an_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoDecoder:
+        is_available = False
+
+    monkeypatch.setattr("spine_client.dicom.pixels.get_decoder", lambda uid: NoDecoder)
     write_series(tmp_path, edit=lambda image, index: pretend_syntax(image, "1.2.840.10008.1.2.4.80"))
     with pytest.raises(MissingExtra, match=r"spineserve-client\[compressed\]") as caught:
         read_dicom(tmp_path)
@@ -178,9 +182,10 @@ def test_compression_that_nothing_reads(tmp_path: Path) -> None:
     assert refusal(tmp_path).code == "compressed"
 
 
-def test_damaged_compressed_pixels(tmp_path: Path) -> None:
+def test_damaged_compressed_pixels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_series(tmp_path, edit=lambda image, index: pretend_syntax(image, "1.2.840.10008.1.2.5"))
     assert refusal(tmp_path).code == "damaged_pixels"
+    assert caplog.records == []
 
 
 def test_constant_image(tmp_path: Path) -> None:

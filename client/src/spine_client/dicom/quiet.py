@@ -15,7 +15,7 @@ _silence = ExitStack()
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """No Python warning, and no record of the logger ``pydicom``, while any thread is inside.
+    """No Python warning, and no record of pydicom's loggers, while any thread is inside.
 
     Readers are counted, because Python's warning filters are shared by all threads: the first one in turns
     them off, the last one out restores what was there.
@@ -44,12 +44,20 @@ def _no_warnings() -> Iterator[None]:
 
 @contextmanager
 def _no_records() -> Iterator[None]:
-    logger = logging.getLogger("pydicom")
-    logger.addFilter(_drop)
+    loggers = [logging.getLogger(name) for name in _logger_names()]
+    for logger in loggers:
+        logger.addFilter(_drop)
     try:
         yield
     finally:
-        logger.removeFilter(_drop)
+        for logger in loggers:
+            logger.removeFilter(_drop)
+
+
+def _logger_names() -> list[str]:
+    """``pydicom`` and its children: a filter on a parent does not see their records."""
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("pydicom.")]
+    return ["pydicom", *known]
 
 
 def _drop(record: logging.LogRecord) -> bool:
