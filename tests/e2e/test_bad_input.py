@@ -305,7 +305,10 @@ def test_the_measurement_network_still_answers(ask: Ask) -> None:
 
 
 def test_more_than_the_queue_holds_is_turned_away_at_once_as_unavailable(ask: Ask, prepared: Tensors) -> None:
-    """`segment` holds 2 requests in work and 16 waiting; the others learn it at once and can go elsewhere."""
+    """`segment` holds 2 requests in work and 16 waiting; the others learn it at once and can go elsewhere.
+
+    Once the callers have gone the queue empties, and the next request is answered.
+    """
     request = ask.request("segment", prepared)
     calls = [ask.stub.ModelInfer.future(request, timeout=60) for _ in range(40)]
     deadline = time.monotonic() + 10.0
@@ -318,3 +321,10 @@ def test_more_than_the_queue_holds_is_turned_away_at_once_as_unavailable(ask: As
     assert 12 <= len(refused) <= 24
     assert {call.code() for call in refused} == {grpc.StatusCode.UNAVAILABLE}
     assert all("maximum queue size" in call.details() for call in refused)
+    while time.monotonic() < deadline + 60.0:
+        answer = ask.stub.ModelInfer.future(request, timeout=60)
+        if answer.exception() is None:
+            return
+        assert answer.code() == grpc.StatusCode.UNAVAILABLE
+        time.sleep(0.2)
+    pytest.fail("the queue did not empty")
