@@ -35,6 +35,7 @@ ROLES: dict[str, Class] = {
 }
 MAX_DISCS = 32  # the CNN's largest batch; a spine has 23
 _CANAL_REACH_MM = 60.0
+_CANAL_STEP_MM = 3.0
 
 Document = dict[str, Any]
 
@@ -151,12 +152,20 @@ def _open_end(chain: Chain, end: int, canal: FloatArray, shape: tuple[int, ...],
     start = centroid_lps(disc.voxels, shape, affine)
     outward = start - centroid_lps(next_bone.voxels, shape, affine)
     outward /= np.linalg.norm(outward)
-    beyond = (canal - start) @ outward
-    reach = beyond[(beyond > 0) & (beyond < _CANAL_REACH_MM)]
     return OpenEnd(
-        canal_mm=float(reach.max()) if len(reach) else 0.0,
+        canal_mm=_unbroken_mm((canal - start) @ outward),
         view_mm=view_beyond_mm(start, outward, shape, affine),
     )
+
+
+def _unbroken_mm(positions: FloatArray) -> float:
+    """How far `positions` along a line (N,) go on from 0 without a gap, in mm."""
+    step = _CANAL_STEP_MM
+    filled = np.bincount(
+        (positions[(positions >= 0) & (positions < _CANAL_REACH_MM)] // step).astype(np.intp)
+    )
+    gaps = np.flatnonzero(filled == 0)
+    return step * float(gaps[0] if len(gaps) else len(filled))
 
 
 def _painted(classes: NDArray[np.uint8], chain: Chain, naming: Naming) -> LabelMap:

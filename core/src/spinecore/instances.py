@@ -41,10 +41,13 @@ SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the 
 MISSED_PITCH = (0.6, 1.5)  # two discs without bone between them hold exactly one vertebra at these distances
 MIN_BONE_SHARE = 0.12  # less bone than this share of a usual vertebra is not one
 CONTACT_MM = 2.5  # bones this near touch
+REACH_MM = 10.0  # an anchor farther than this from the next disc or bone has lost a level between
 CONTACT_SHARE = 0.15  # of a disc's footprint
 SCRAP_JOIN_SHARE = 0.12
 SCRAP_DROP_SHARE = 0.01
 LONG_END_SHARE = 1.35  # of the pitch: bone beyond the last disc this long is more than one vertebra
+TEAR_MM = 3.0
+MIN_PIECE_SHARE = 0.35  # a piece cut off a long bone is at least this share of the largest one
 FRAGMENT_SHARE = 0.2  # loose parts of one bone or disc below this share of its largest part are dropped
 
 
@@ -149,6 +152,8 @@ def _settle_anchor(draft: _Draft, material: _Material, anchor: Kind) -> None:
     _absorb_rudiments(draft, material, anchor)
     _split_shared_end(draft, material, anchor)
     _return_wings(draft, material, anchor)
+    if draft.kinds[0] is anchor and len(draft.bones) > 1 and not _reaches_its_neighbour(draft, material):
+        draft.doubts.setdefault(anchor, "it lies too far from the level next to it")
     for k in range(1, len(draft.bones)):
         if draft.kinds[k] is anchor:
             draft.kinds[k] = Kind.BODY
@@ -213,6 +218,17 @@ def _in_contact(draft: _Draft, material: _Material) -> bool:
     return bool(touching > CONTACT_SHARE * np.median(areas))
 
 
+def _reaches_its_neighbour(draft: _Draft, material: _Material) -> bool:
+    """Whether the lowest bone comes near the disc above it, or the bone where no disc was seen."""
+    seam = draft.seams[0]
+    next_one = seam.members if seam is not None and seam.is_disc else draft.bones[1]
+    if not len(next_one):
+        return False
+    points = material.cloud.points
+    distance, _ = cKDTree(points[draft.bones[0]]).query(points[next_one], distance_upper_bound=REACH_MM)
+    return bool(np.isfinite(distance).any())
+
+
 def _sliver_between(draft: _Draft, material: _Material) -> bool:
     """Whether disc voxels too few for a disc lie between the two lowest bones: perhaps the one of S1/S2."""
     used = [s.members for s in draft.seams if s is not None]
@@ -259,30 +275,66 @@ def _pieces(draft: _Draft, material: _Material, k: int) -> int:
         return 1
     below = draft.seams[k - 1] if k > 0 else None
     above = draft.seams[k] if k < len(draft.seams) else None
-    pitch = expected_pitch_mm(discs, sum(s is not None for s in draft.seams[:k]))
+    pitch = _pitch_at(draft, k)
     if below is not None and above is not None:
         length, limit = above.arc_mm - below.arc_mm, LONG_SHARE
     else:
-        low, high = np.percentile(material.cloud.arc_mm[draft.bones[k]], (1, 99))
-        length, limit = float(high - low), LONG_END_SHARE
+        length, limit = _length(draft.bones[k], material), LONG_END_SHARE
     return max(round(length / pitch), 2) if length >= limit * pitch else 1
 
 
 def _cut(draft: _Draft, material: _Material, k: int, pieces: int) -> int:
-    """Cut bone k at its waists; the number of bones added. Without clear waists, distrust its ends."""
+    """Cut bone k; the number of bones added.
+
+    At clear waists counting goes on. Otherwise it is cut only where nothing holds it together, and not
+    trusted: across such a tear, or, if there is none, at both ends of the bone.
+    """
     members = draft.bones[k]
     cuts = waists(material.cloud, members, material.column, pieces=pieces)
-    if not cuts:
+    owner = _interval_of(material.cloud, members, cuts)
+    parts = [members[owner == j] for j in range(len(cuts) + 1)]
+    clear = bool(cuts) and _alike(parts, material, pitch=_pitch_at(draft, k))
+    if not clear:
+        parts = _torn(members, material)
+    if len(parts) == 1:
         for seam in (k - 1, k):
             if 0 <= seam < len(draft.trusted):
                 draft.trusted[seam] = False
         return 0
-    owner = _interval_of(material.cloud, members, cuts)
-    draft.bones[k : k + 1] = [members[owner == j] for j in range(pieces)]
-    draft.kinds[k : k + 1] = [Kind.BODY] * pieces
-    draft.seams[k:k] = [None] * len(cuts)
-    draft.trusted[k:k] = [True] * len(cuts)
-    return pieces - 1
+    added = len(parts) - 1
+    draft.bones[k : k + 1] = parts
+    draft.kinds[k : k + 1] = [Kind.BODY] * len(parts)
+    draft.seams[k:k] = [None] * added
+    draft.trusted[k:k] = [clear] * added
+    return added
+
+
+def _torn(members: Members, material: _Material) -> list[Members]:
+    """`members` divided where there is nothing for `TEAR_MM` along the column, without small pieces."""
+    order = np.argsort(material.cloud.arc_mm[members])
+    arcs = material.cloud.arc_mm[members][order]
+    parts = np.split(members[order], np.flatnonzero(np.diff(arcs) > TEAR_MM) + 1)
+    largest = max(len(part) for part in parts)
+    return [part for part in parts if len(part) >= MIN_PIECE_SHARE * largest]
+
+
+def _alike(parts: list[Members], material: _Material, *, pitch: float) -> bool:
+    """Whether the pieces of a cut bone are each of one vertebra's size: none tiny, none too long."""
+    sizes = [len(part) for part in parts]
+    if min(sizes) < MIN_PIECE_SHARE * max(sizes):
+        return False
+    return all(_length(part, material) < LONG_END_SHARE * pitch for part in parts)
+
+
+def _length(members: Members, material: _Material) -> float:
+    low, high = np.percentile(material.cloud.arc_mm[members], (1, 99))
+    return float(high - low)
+
+
+def _pitch_at(draft: _Draft, k: int) -> float:
+    """Usual distance of discs around bone k."""
+    discs = [s for s in draft.seams if s is not None]
+    return expected_pitch_mm(discs, sum(s is not None for s in draft.seams[:k]))
 
 
 def _judge_empty_intervals(draft: _Draft, material: _Material) -> None:

@@ -29,7 +29,9 @@ from spinecore.labels import (
 )
 
 LONG_LINK_SHARE = 1.6  # of the local pitch: neighbours farther apart have missed a level between them
-RUDIMENT_SHARE = 0.5  # of the neighbours' footprint: a last disc this small may lie within the sacrum
+RUDIMENT_SHARE = 0.65  # of the neighbours' footprint: a last disc this small may lie within the sacrum
+MIN_LUMBAR_PITCH_MM = 22.0  # levels closer together than this do not end in a sacrum
+MAX_CERVICAL_PITCH_MM = 28.0  # levels farther apart than this do not begin with C2
 OPEN_END_MM = 30.0  # how far the field of view must go on past an end that a hint is to name
 OPEN_CANAL_MM = 15.0  # and the canal
 REGIONS = ("cervical", "thoracic", "lumbar")
@@ -146,11 +148,19 @@ def trusted_links(chain: Chain) -> list[bool]:
         if chain.bones[i].kind is Kind.BODY and chain.bones[i + 1].kind is Kind.BODY
     ]
     links = list(chain.trusted)
+    areas = [disc.area_mm2 for disc in chain.discs if disc is not None]
+    usual = float(np.sqrt(np.median(areas))) if areas else np.inf  # about the pitch, see `expected_pitch_mm`
     for i in mobile:
         near = sorted((j for j in mobile if j != i), key=lambda j: abs(j - i))[:4]
-        if near and gaps[i] > LONG_LINK_SHARE * float(np.median(gaps[near])):
-            links[i] = False
+        pitch = float(np.median(gaps[near])) if len(near) > 1 else usual
+        links[i] = links[i] and bool(gaps[i] <= LONG_LINK_SHARE * pitch)
     return links
+
+
+def _pitch_mm(chain: Chain, bones: slice) -> float | None:
+    """Median distance of neighbouring bodies among `bones`, None with fewer than two."""
+    arcs = [bone.arc_mm for bone in chain.bones[bones] if bone.kind is Kind.BODY]
+    return float(np.median(np.abs(np.diff(arcs)))) if len(arcs) > 1 else None
 
 
 def _usable_sacrum(chain: Chain) -> tuple[int | None, str]:
@@ -166,13 +176,23 @@ def _usable_sacrum(chain: Chain) -> tuple[int | None, str]:
     others = [d.area_mm2 for d in chain.discs[max(place - 4, 0) : place - 1] if d is not None]
     if last is not None and others and last.area_mm2 < RUDIMENT_SHARE * float(np.median(others)):
         return None, "The sacrum was not used as an anchor: the disc above it may lie between S1 and S2."
+    pitch = _pitch_mm(chain, slice(max(place - 4, 0), place))
+    if pitch is not None and pitch < MIN_LUMBAR_PITCH_MM:
+        return None, "The sacrum was not used as an anchor: the levels above it are not of lumbar size."
     return place, ""
 
 
 def _usable_c2(chain: Chain) -> tuple[int | None, str]:
+    """Place of a C2 that can be counted from, or None and why not (empty where there is none)."""
+    place = chain.index_of(Kind.C2)
     if Kind.C2 in chain.doubts:
         return None, f"C2 was not used as an anchor: {chain.doubts[Kind.C2]}."
-    return chain.index_of(Kind.C2), ""
+    if place is None:
+        return None, ""
+    pitch = _pitch_mm(chain, slice(place + 1, place + 5))
+    if pitch is not None and pitch > MAX_CERVICAL_PITCH_MM:
+        return None, "C2 was not used as an anchor: the levels below it are not of cervical size."
+    return place, ""
 
 
 def _by_sacrum(counts: _Counts, sacrum: int) -> Naming:
