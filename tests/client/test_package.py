@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -20,12 +21,14 @@ def test_public_names() -> None:
         "Access",
         "AccessRefused",
         "AnalyzeOptions",
+        "AsyncSpineClient",
         "DeadlineExceeded",
         "Disc",
         "Health",
         "InputError",
         "MissingExtra",
         "Notice",
+        "Outcome",
         "Progress",
         "ProtocolError",
         "Report",
@@ -80,3 +83,10 @@ def test_wheel_holds_the_client_only(tmp_path: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     assert tops == {"spine_client", f"spineserve_client-{spine_client.__version__}.dist-info"}
     assert "spine_client/py.typed" in names
+
+
+def test_every_test_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (_CLIENT / "README.md").read_text()))
+    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert len(named) > 20
+    assert {name for name in named if f"def {name}(" not in sources} == set()

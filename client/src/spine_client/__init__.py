@@ -29,12 +29,14 @@ from spine_client.errors import (
 from spine_client.health import Health
 from spine_client.notices import Notice
 from spine_client.options import AnalyzeOptions
+from spine_client.outcome import Outcome
 from spine_client.progress import Progress
 from spine_client.report import Disc, Report, Vertebra
 from spine_client.result import SpineResult
 from spine_client.volume import Volume
 
 if TYPE_CHECKING:
+    from spine_client.aio import AsyncSpineClient
     from spine_client.client import SpineClient
 
 __version__ = "0.1.0"
@@ -43,12 +45,14 @@ __all__ = [
     "Access",
     "AccessRefused",
     "AnalyzeOptions",
+    "AsyncSpineClient",
     "DeadlineExceeded",
     "Disc",
     "Health",
     "InputError",
     "MissingExtra",
     "Notice",
+    "Outcome",
     "Progress",
     "ProtocolError",
     "Report",
@@ -66,9 +70,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import the client only when it is used: gRPC takes longer to load than all the rest."""
+    """Import the clients only when they are used: gRPC takes longer to load than all the rest."""
     if name == "SpineClient":
         from spine_client.client import SpineClient
 
         return SpineClient
+    if name == "AsyncSpineClient":
+        from spine_client.aio import AsyncSpineClient
+
+        return AsyncSpineClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
 import grpc
-from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from spine_client import _contract as contract
 from spine_client._connection import channel_credentials, channel_options
+from spine_client._health_steps import HealthCheck, health_timeout_s
 from spine_client._protocol import Call, Deadline, check_request_id, error_from_status
-from spine_client.config import (
-    DEEP_HEALTH_TIMEOUT_S,
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_URL,
-    HEALTH_TIMEOUT_S,
-    Access,
-    RetryPolicy,
-    Tls,
-)
+from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, Access, RetryPolicy, Tls
 from spine_client.errors import SpineClientError
 from spine_client.health import Health, canary_volume
-from spine_client.options import AnalyzeOptions
+from spine_client.options import AnalyzeOptions, with_region
+from spine_client.outcome import Outcome
 from spine_client.progress import Progress
 from spine_client.result import SpineResult
 from spine_client.sources import Source, load
@@ -82,6 +77,15 @@ class SpineClient:
         """Close the connection; what is still under way is cancelled."""
         self._channel.close()
 
+    def with_options(
+        self, *, timeout_s: float | None = None, retry: RetryPolicy | None = None
+    ) -> SpineClient:
+        """The same connection with another default deadline or retry policy; closing one closes both."""
+        other = copy.copy(self)
+        other._timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        other._retry = retry or self._retry
+        return other
+
     def analyze(
         self,
         source: Source,
@@ -103,7 +107,7 @@ class SpineClient:
         region : ``cervical``, ``thoracic`` or ``lumbar``, a hint for naming levels.
         series : DICOM series or stack id as `spine inspect` lists it; the best one is chosen by default.
         options : further `AnalyzeOptions`; `region` overrides the one in it.
-        on_progress : called with a `Progress` a few times per second.
+        on_progress : called with a `Progress` a few times per second, from the calling thread.
 
         Raises
         ------
@@ -112,7 +116,7 @@ class SpineClient:
         deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
         tell = on_progress or _tell_nobody
         identity = check_request_id(request_id)
-        chosen = _with_region(options, region)
+        chosen = with_region(options, region)
         tell(Progress("reading", 0.0))
         volume = load(source, series=series)
         call = Call(volume, chosen, request_id=identity, deadline=deadline, retry=self._retry)
@@ -120,39 +124,74 @@ class SpineClient:
         tell(Progress("done", deadline.elapsed_s, call.attempt))
         return result
 
+    def analyze_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        max_concurrency: int = 4,
+        timeout_s: float | None = None,
+        region: str | None = None,
+        options: AnalyzeOptions | None = None,
+        on_progress: Callable[[int, Progress], None] | None = None,
+    ) -> Iterator[Outcome]:
+        """Analyse many sources, `max_concurrency` at a time; an `Outcome` each, in the order of completion.
+
+        `sources` may be endless: it is read as work is done, and no more than ``2 * max_concurrency`` volumes
+        are held at a time. An error of one source does not stop the others. `on_progress` is told the
+        source's index, from worker threads. Leaving the loop early cancels what is under way.
+        """
+        left = threading.Event()
+
+        def one(index: int, source: Source) -> Outcome:
+            def tell(progress: Progress) -> None:
+                if left.is_set():
+                    raise _CallerLeftError
+                if on_progress is not None:
+                    on_progress(index, progress)
+
+            try:
+                result = self.analyze(
+                    source, timeout_s=timeout_s, region=region, options=options, on_progress=tell
+                )
+            except SpineClientError as error:
+                return Outcome(index, source, error=error)
+            return Outcome(index, source, result=result)
+
+        with ThreadPoolExecutor(max_concurrency, thread_name_prefix="spine") as pool:
+            try:
+                yield from _in_order_of_completion(pool, one, enumerate(sources), max_concurrency)
+            finally:
+                left.set()
+
     def health(self, *, deep: bool = False, timeout_s: float | None = None) -> Health:
         """Ask whether the server takes work; `deep` sends a small volume through all its stages.
 
         Never raises for a server that is down or broken: `Health.problem` then says what is wrong.
         """
-        seconds = timeout_s or (DEEP_HEALTH_TIMEOUT_S if deep else HEALTH_TIMEOUT_S)
-        deadline = Deadline(seconds)
-        state = Health(live=False, ready=False, model_ready=False)
+        deadline = Deadline(health_timeout_s(timeout_s, deep=deep))
+        check = HealthCheck()
         try:
-            state = self._shallow_health(state, deadline)
-            if deep and state.ok:
+            self._ask_all(check, deadline)
+            if deep and check.state.ok:
                 answer = self.analyze(canary_volume(), timeout_s=max(deadline.remaining_s, 0.01))
-                state = replace(state, canary_s=answer.elapsed_s)
+                check.canary_took(answer.elapsed_s)
         except SpineClientError as error:
-            state = replace(state, problem=str(error))
-        return state
+            check.failed(error)
+        return check.state
 
-    def _shallow_health(self, state: Health, deadline: Deadline) -> Health:
-        live = self._ask(self._stub.ServerLive, pb.ServerLiveRequest(), deadline).live
-        state = replace(state, live=bool(live))
-        ready = self._ask(self._stub.ServerReady, pb.ServerReadyRequest(), deadline).ready
-        model_request = pb.ModelReadyRequest(name=contract.ENTRY_MODEL)
-        model = self._ask(self._stub.ModelReady, model_request, deadline).ready
-        version = self._ask(self._stub.ServerMetadata, pb.ServerMetadataRequest(), deadline).version
-        problem = None if ready and model else f"the server is up, but {contract.ENTRY_MODEL} is not ready"
-        return replace(
-            state, ready=bool(ready), model_ready=bool(model), server_version=str(version), problem=problem
-        )
+    def _ask_all(self, check: HealthCheck, deadline: Deadline) -> None:
+        questions = check.questions()
+        question = next(questions)
+        try:
+            while True:
+                question = questions.send(self._ask(*question, deadline))
+        except StopIteration:
+            return
 
-    def _ask(self, method: Any, request: Any, deadline: Deadline) -> Any:
+    def _ask(self, method: str, request: Any, deadline: Deadline) -> Any:
         try:
             remaining_s = max(deadline.remaining_s, 0.01)
-            return method(request, timeout=remaining_s, metadata=self._access.metadata())
+            return getattr(self._stub, method)(request, timeout=remaining_s, metadata=self._access.metadata())
         except grpc.RpcError as error:
             raise error_from_status(error.code().name, error.details() or "", None) from None
 
@@ -187,9 +226,24 @@ class SpineClient:
             raise
 
 
-def _with_region(options: AnalyzeOptions | None, region: str | None) -> AnalyzeOptions:
-    options = options or AnalyzeOptions()
-    return options if region is None else replace(options, region=region)
+class _CallerLeftError(Exception):
+    """Ends a worker whose outcome nobody waits for any more."""
+
+
+def _in_order_of_completion(
+    pool: ThreadPoolExecutor,
+    work: Callable[[int, Source], Outcome],
+    numbered: Iterator[tuple[int, Source]],
+    max_concurrency: int,
+) -> Iterator[Outcome]:
+    running = {pool.submit(work, *item) for item in islice(numbered, max_concurrency)}
+    while running:
+        done, pending = wait(running, return_when=FIRST_COMPLETED)
+        running = set(pending)
+        finished: list[Future[Outcome]] = list(done)
+        while finished:
+            running |= {pool.submit(work, *item) for item in islice(numbered, 1)}
+            yield finished.pop().result()
 
 
 def _tell_nobody(progress: Progress) -> None:

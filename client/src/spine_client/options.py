@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from spine_client._contract import REGIONS
 from spine_client.errors import InputError
@@ -37,3 +37,9 @@ class AnalyzeOptions:
         """The options that are set, as the server's OPTIONS tensor; empty if none is."""
         chosen = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps(chosen) if chosen else ""
+
+
+def with_region(options: AnalyzeOptions | None, region: str | None) -> AnalyzeOptions:
+    """`options` (or the defaults) with `region` set, if one is given."""
+    options = options or AnalyzeOptions()
+    return options if region is None else replace(options, region=region)
