@@ -136,7 +136,7 @@ def test_no_shape_gets_anything_but_an_input_error(shape: list[int], size: int) 
 
 def test_no_options_are_the_defaults() -> None:
     for nothing in (None, b"", np.array([b""], dtype=object)):
-        assert decode_options(nothing) == Options(mirroring=False, step_size=None, region=None)
+        assert decode_options(nothing) == Options(mirroring=None, step_size=None, region=None)
 
 
 def test_all_options_are_read() -> None:

@@ -115,7 +115,8 @@ MODELS: dict[str, Model] = {
     for model in (
         Model("spine_mri", REQUEST, (LABELS, REPORT)),
         Model("preprocess", REQUEST, (DATA, DATA_SHAPE, PLAN, SECONDS)),
-        Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES, SECONDS)),
+        Model("segmentation", REQUEST, (LABELS,)),
+        Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES, LABELS, SECONDS)),
         Model("identify", (*REQUEST, CLASSES), (LABELS, PATCHES, FINDINGS, SECONDS)),
         Model("measure_cnn", (ONE_PATCH,), (ONE_HEIGHT, ONE_CANAL_AP), MEASURE_BATCH),
         Model("report", (FINDINGS, PATCHES, *STAGE_SECONDS), (REPORT,)),
@@ -124,10 +125,15 @@ MODELS: dict[str, Model] = {
 """All models whose tensors do not depend on the network; `network_model` adds the network itself."""
 
 
-def network_model(spec: NetworkSpec, *, name: str = "nnunet", max_batch_size: int = NETWORK_BATCH) -> Model:
-    """The tensors of a segmentation network: PATCH (C, *patch) float32 -> LOGITS (K, *patch) float16."""
+def network_model(
+    spec: NetworkSpec, *, name: str = "nnunet", max_batch_size: int = NETWORK_BATCH, logits_dtype: str = "FP16"
+) -> Model:
+    """The tensors of a segmentation network: PATCH (C, *patch) float32 -> LOGITS (K, *patch).
+
+    The logits are float16, or float32 (`logits_dtype` ``"FP32"``) where the network was exported in float32.
+    """
     patch = Tensor("PATCH", "FP32", (len(spec.channels), *spec.patch_size))
-    logits = Tensor("LOGITS", "FP16", (spec.num_outputs, *spec.patch_size))
+    logits = Tensor("LOGITS", logits_dtype, (spec.num_outputs, *spec.patch_size))
     return Model(name, (patch,), (logits,), max_batch_size)
 
 
@@ -295,8 +301,9 @@ def decode_prepared(data: Bytes, data_shape: AnyArray, plan: AnyArray | bytes | 
 
 
 def encode_classes(classes: Bytes) -> dict[str, AnyArray]:
-    """The tensor CLASSES from a class map (Z, Y, X), by name."""
-    return {CLASSES.name: np.ascontiguousarray(classes, dtype=np.uint8).reshape(-1)}
+    """The tensors CLASSES and LABELS from a class map (Z, Y, X), by name: the same bytes, flat and shaped."""
+    shaped = np.ascontiguousarray(classes, dtype=np.uint8)
+    return {CLASSES.name: shaped.reshape(-1), LABELS.name: shaped}
 
 
 def decode_classes(classes: Bytes, *, shape_zyx: tuple[int, int, int]) -> Bytes:

@@ -97,6 +97,12 @@ class NetworkSpec:
         Channels of the logits.
     mirror_axes
         Spatial axes (0, 1, 2) the network may be mirrored along at inference.
+    mirroring
+        Whether it is, where a request does not say.
+    precision
+        Of the exported file: ``"fp32"``, ``"fp16"`` or ``"int8"``; empty where nobody said.
+    sources
+        SHA-256 of the files it was made from, by their place in nnU-Net's results folder.
     roles
         Class number -> role in the spine (``"vertebra"``, ``"disc"``, …); empty for other models.
     """
@@ -120,6 +126,9 @@ class NetworkSpec:
     ignore_label: int | None = None
     mirror_axes: tuple[int, ...] = ()
     step_size: float = 0.5
+    mirroring: bool = False
+    precision: str = ""
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     roles: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
@@ -165,6 +174,7 @@ def _plain(spec: NetworkSpec) -> dict[str, Any]:
     content["resampling_data"] = asdict(spec.resampling_data)
     content["resampling_logits"] = asdict(spec.resampling_logits)
     content["labels"] = dict(spec.labels)
+    content["sources"] = dict(spec.sources)
     content["roles"] = {str(number): role for number, role in spec.roles.items()}
     return content
 
@@ -209,6 +219,8 @@ def _convert(values: dict[str, Any]) -> None:
     if "labels" in values:
         items = values["labels"].items()
         values["labels"] = {k: tuple(v) if isinstance(v, list) else int(v) for k, v in items}
+    if "sources" in values:
+        values["sources"] = {str(name): str(digest) for name, digest in values["sources"].items()}
     if "roles" in values:
         values["roles"] = {int(number): str(role) for number, role in values["roles"].items()}
 
@@ -233,6 +245,8 @@ def _grid_problems(spec: NetworkSpec) -> list[str]:
         found.append(f"reader must be one of {', '.join(READERS)}, not {spec.reader!r}.")
     if any(axis not in (0, 1, 2) for axis in spec.mirror_axes) or _repeats(spec.mirror_axes):
         found.append(f"mirror_axes must be different axes out of 0, 1, 2, not {list(spec.mirror_axes)}.")
+    if spec.mirroring not in (True, False) or (spec.mirroring and not spec.mirror_axes):
+        found.append("mirroring must be false, or true with axes to mirror along in mirror_axes.")
     if not 0 < spec.step_size <= 1:
         found.append(f"step_size must be above 0 and at most 1, not {spec.step_size}.")
     for name in ("resampling_data", "resampling_logits"):

@@ -46,7 +46,8 @@ class Options:
     window_center, window_width
         Clip intensities to centre ± width/2 (in the volume's own units) before they are normalised.
     mirroring
-        Average over the mirrored images that the network was trained for (slower, slightly better).
+        Average over the mirrored images that the network was trained for (slower, slightly better); None does
+        as the network's description says.
     step_size
         Step between tiles as a part of the patch, 0.1 to 1; None takes the network's own.
     """
@@ -54,13 +55,13 @@ class Options:
     region: str | None = None
     window_center: float | None = None
     window_width: float | None = None
-    mirroring: bool = False
+    mirroring: bool | None = None
     step_size: float | None = None
 
     def __post_init__(self) -> None:
         if self.region is not None and self.region not in REGIONS:
             raise _bad_option("region", f"one of {', '.join(REGIONS)}")
-        if not isinstance(self.mirroring, bool):
+        if self.mirroring is not None and not isinstance(self.mirroring, bool):
             raise _bad_option("mirroring", "true or false")
         for name in ("window_center", "window_width", "step_size"):
             value = getattr(self, name)

@@ -72,6 +72,7 @@ def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options:
     cropped = [stop - start for start, stop in crop]
     network_shape = target_shape(cropped, spacing_mm=(a, b, c), new_spacing_mm=spec.spacing_mm)
     _check_size(network_shape, spec)
+    mirroring = spec.mirroring if options.mirroring is None else options.mirroring
     return Plan(
         input_shape=volume.shape_zyx,
         source_orientation=volume.orientation,
@@ -82,7 +83,7 @@ def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options:
         network_spacing_mm=spec.spacing_mm,
         network_shape=network_shape,
         step_size=spec.step_size if options.step_size is None else options.step_size,
-        mirror_axes=spec.mirror_axes if options.mirroring else (),
+        mirror_axes=spec.mirror_axes if mirroring else (),
     )
 
 

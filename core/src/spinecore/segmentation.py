@@ -24,6 +24,14 @@ def segment(
     raises (a cancelled request, say) goes through. InputError ``data`` if `prepared` was made for another
     network, ModelError if the network's answer has the wrong shape or is not finite.
     """
+    logits = predict_logits(prepared, spec, network, batch_size=batch_size)
+    return restore_classes(logits, prepared.plan, spec)
+
+
+def predict_logits(
+    prepared: Prepared, spec: NetworkSpec, network: Network, *, batch_size: int = 1
+) -> npt.NDArray[np.float32]:
+    """Merged logits (K, Z', Y', X') of `prepared` on the network's grid; arguments and errors as `segment`."""
     _check_fits(prepared, spec)
     window = SlidingWindow(
         prepared.data,
@@ -37,7 +45,7 @@ def segment(
         answers = predict_mirrored(network, patches, prepared.plan.mirror_axes)
         for (origin, _), logits in zip(batch, answers, strict=True):
             window.add(origin, logits)
-    return restore_classes(window.logits(), prepared.plan, spec)
+    return window.logits()
 
 
 def _check_fits(prepared: Prepared, spec: NetworkSpec) -> None:

@@ -8,7 +8,7 @@ from spinecore.segmentation import segment
 
 
 class TritonPythonModel(Stage):
-    """DATA, DATA_SHAPE, PLAN -> CLASSES. Logits stay in this process."""
+    """DATA, DATA_SHAPE, PLAN -> CLASSES, and the same as LABELS. Logits stay in this process."""
 
     def load(self) -> None:
         """Read the network's description and its name, by which it is called."""
