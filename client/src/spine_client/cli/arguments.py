@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("--version", action="version", version=f"spine {__version__}")
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_analyze(commands)
+    _add_batch(commands)
     _add_inspect(commands)
     _add_health(commands)
     return main
@@ -38,6 +39,22 @@ def _add_analyze(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("path", type=Path, help="DICOM folder or file, or NIfTI file (.nii, .nii.gz)")
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for report, label map and overlay")
     command.add_argument("--series", metavar="ID", help="series or stack id from `spine inspect`")
+    _add_analysis(command)
+
+
+def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("batch", help="analyse a folder of studies; goes on where it was stopped")
+    command.add_argument("path", type=Path, help="folder that holds one subfolder or NIfTI file per study")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", required=True, help="gets one folder per study, and summary.csv"
+    )
+    command.add_argument(
+        "--concurrency", type=_count, default=2, metavar="N", help="studies at a time (default: %(default)s)"
+    )
+    _add_analysis(command)
+
+
+def _add_analysis(command: argparse.ArgumentParser) -> None:
     command.add_argument("--region", choices=REGIONS, help="hint for naming levels without C2 or sacrum")
     command.add_argument(
         "--formats", nargs="+", choices=list(FORMATS), help="what to write (default: all that is installed)"
@@ -92,3 +109,9 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError("expected a positive number of seconds")
     return value
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError("expected a number from 1 to 64")
+    return int(text)

@@ -23,8 +23,8 @@ from spine_client.saving import FORMATS, missing_extra
 
 def analyze(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     """Analyse one series, print the table or JSON, write the files."""
-    formats = _formats(arguments.formats, err) if arguments.out else ()
-    with _client(arguments) as client, WaitingLine(err, silent=arguments.json) as line:
+    formats = formats_to_write(arguments.formats, err) if arguments.out else ()
+    with open_client(arguments) as client, WaitingLine(err, silent=arguments.json) as line:
         result = client.analyze(
             arguments.path, region=arguments.region, series=arguments.series, on_progress=line
         )
@@ -56,7 +56,7 @@ def inspect(arguments: Namespace, out: TextIO, err: TextIO) -> int:
 
 def health(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     """Ask the server for its state."""
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         state = client.health(deep=arguments.deep, timeout_s=arguments.timeout)
     if arguments.json:
         out.write(json.dumps(state.to_dict(), indent=2) + "\n")
@@ -67,7 +67,8 @@ def health(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     return exit_codes.DONE if state.ok else exit_codes.UNAVAILABLE
 
 
-def _client(arguments: Namespace) -> SpineClient:
+def open_client(arguments: Namespace) -> SpineClient:
+    """A client for the server that the arguments name."""
     tls = Tls(root_certificates=arguments.tls_ca) if arguments.tls or arguments.tls_ca else None
     return SpineClient(
         arguments.url, timeout_s=arguments.timeout or DEFAULT_TIMEOUT_S, tls=tls, access=_access(arguments)
@@ -82,7 +83,7 @@ def _access(arguments: Namespace) -> Access | None:
     return Access(api_key=os.environ[arguments.api_key_env])
 
 
-def _formats(asked: Sequence[str] | None, err: TextIO) -> Sequence[str]:
+def formats_to_write(asked: Sequence[str] | None, err: TextIO) -> Sequence[str]:
     """Formats to write. What was asked for must be possible; by default, what is possible is written."""
     chosen = []
     for name in asked or FORMATS:

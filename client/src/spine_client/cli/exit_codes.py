@@ -10,6 +10,7 @@
 6     the server refused the request (`RequestRejected`)
 7     the server failed, or answers another protocol (`ServerFailed`, `ProtocolError`)
 8     access refused (`AccessRefused`)
+9     `batch` went through, but some studies failed: the summary says which
 130   interrupted with Ctrl-C; the request was cancelled
 ====  ==========================================================================
 """
@@ -32,6 +33,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 UNAVAILABLE = 4
+SOME_FAILED = 9
 INTERRUPTED = 130
 
 _CODES: dict[type[SpineClientError], int] = {

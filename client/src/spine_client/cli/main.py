@@ -16,15 +16,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `spine` with `argv` (the process's arguments if None); the exit code."""
     arguments = parser().parse_args(argv)
     from spine_client.cli import commands
+    from spine_client.cli.batch import batch
 
     try:
-        run = {"analyze": commands.analyze, "inspect": commands.inspect, "health": commands.health}
+        run = {
+            "analyze": commands.analyze,
+            "batch": batch,
+            "inspect": commands.inspect,
+            "health": commands.health,
+        }
         return run[arguments.command](arguments, sys.stdout, sys.stderr)
     except SpineClientError as error:
         _report(error, sys.stdout if arguments.json else sys.stderr, as_json=arguments.json)
         return exit_code(error)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the request was cancelled\n")
+        sys.stderr.write("interrupted; what was under way was cancelled\n")
         return INTERRUPTED
 
 
