@@ -108,6 +108,24 @@ def test_ctrl_c_keeps_what_is_done(serve, studies: Path, tmp_path: Path) -> None
     assert [row["study"] for row in rows(out)] == ["a"]
 
 
+def test_output_inside_the_folder_is_no_study(serve, studies: Path, capsys) -> None:
+    servicer, _ = serve()
+    (studies / ".hidden").mkdir()
+    command = [
+        "batch",
+        str(studies),
+        "--out",
+        str(studies / "out"),
+        "--formats",
+        "json",
+        "--url",
+        servicer.url,
+    ]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert len(servicer.requests) == 3
+
+
 def test_folder_without_studies(tmp_path: Path, capsys) -> None:
     write_series(tmp_path / "flat")
     assert main(["batch", str(tmp_path / "flat"), "--out", str(tmp_path / "out")]) == 3

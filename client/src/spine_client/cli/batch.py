@@ -34,7 +34,7 @@ _PARTIAL = ".partial-"
 
 def batch(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     """Analyse every study of a folder that the output does not hold yet; then write the summary."""
-    studies = find_studies(arguments.path)
+    studies = [study for study in find_studies(arguments.path) if study.resolve() != arguments.out.resolve()]
     formats = formats_to_write(arguments.formats, err)
     pending = [study for study in studies if not _is_done(arguments.out / study.name)]
     errors: dict[str, SpineClientError] = {}
@@ -56,10 +56,14 @@ def batch(arguments: Namespace, out: TextIO, err: TextIO) -> int:
 
 
 def find_studies(folder: Path) -> list[Path]:
-    """The studies of a folder: each subfolder, each NIfTI file. Raises `InputError` if there is none."""
+    """The studies of a folder: each subfolder, each NIfTI file, save hidden ones.
+
+    Raises `InputError` if there is none.
+    """
     if not folder.is_dir():
         raise InputError("no_such_path", "there is no such folder", files=[folder])
-    studies = sorted(item for item in folder.iterdir() if item.is_dir() or is_nifti(item))
+    visible = (item for item in folder.iterdir() if not item.name.startswith("."))
+    studies = sorted(item for item in visible if item.is_dir() or is_nifti(item))
     if not studies:
         raise InputError(
             "no_studies",

@@ -52,24 +52,44 @@ class SagittalPlane:
         return float(column * self.spacing_mm[1]), float(row * self.spacing_mm[0])
 
 
+@dataclass(frozen=True, eq=False)
+class SagittalStack:
+    """A whole result as sagittal pictures: (rows downward, columns backward, slices to the left)."""
+
+    image: npt.NDArray[Any]
+    labels: npt.NDArray[np.uint8]
+    spacing_mm: tuple[float, float, float]
+    """Between rows, columns, slices."""
+    to_picture: npt.NDArray[np.float64]
+    """(4, 4): LPS mm → (column, row, slice) index."""
+
+
+def sagittal_stack(result: SpineResult) -> SagittalStack:
+    """Image and labels turned so that superior is up and anterior left, whatever order they are stored in."""
+    order, flips = _picture_axes(result.affine)
+    spacing = np.linalg.norm(result.affine[:3, :3], axis=0)
+    return SagittalStack(
+        image=_reorient(result.volume.image, order, flips),
+        labels=_reorient(result.labels, order, flips),
+        spacing_mm=(float(spacing[order[0]]), float(spacing[order[1]]), float(spacing[order[2]])),
+        to_picture=np.linalg.inv(result.affine @ _from_picture(order, flips, result.labels.shape)),
+    )
+
+
 def midsagittal_plane(result: SpineResult) -> SagittalPlane:
     """The slice where the measurements were taken; without any, the one with the most canal and disc.
 
     Where the measurements lie in different slices (scoliosis, or an oblique volume), each row is taken from
     the place where the spine is: a curved reformat, linear between slices, labels from the nearest one.
     """
-    order, flips = _picture_axes(result.affine)
-    image = _reorient(result.volume.image, order, flips)
-    labels = _reorient(result.labels, order, flips)
-    to_picture = np.linalg.inv(result.affine @ _from_picture(order, flips, result.labels.shape))
-    slices = _slice_of_rows(result.discs, labels, to_picture)
-    spacing = np.linalg.norm(result.affine[:3, :3], axis=0)
+    stack = sagittal_stack(result)
+    slices = _slice_of_rows(result.discs, stack.labels, stack.to_picture)
     return SagittalPlane(
-        image=_rows_between_slices(image, slices),
-        labels=labels[np.arange(len(slices)), :, np.round(slices).astype(int)],
-        spacing_mm=(float(spacing[order[0]]), float(spacing[order[1]])),
+        image=_rows_between_slices(stack.image, slices),
+        labels=stack.labels[np.arange(len(slices)), :, np.round(slices).astype(int)],
+        spacing_mm=stack.spacing_mm[:2],
         slices=slices,
-        _to_picture=to_picture,
+        _to_picture=stack.to_picture,
     )
 
 
