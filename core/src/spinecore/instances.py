@@ -35,8 +35,8 @@ from spinecore.separators import (
 
 CLASS_OF_KIND = {Kind.BODY: Class.BODY, Kind.SACRUM: Class.SACRUM, Kind.C2: Class.C2}
 MIN_ANCHOR_MM3 = {Kind.SACRUM: 1500.0, Kind.C2: 700.0}
-RUDIMENT_AREA_SHARE = 0.6  # a disc inside the sacrum (S1/S2) or above C2 is smaller than this
-WHOLE_BODY_SHARE = 0.5  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
+RUDIMENT_AREA_SHARE = 0.45  # a disc inside the sacrum (S1/S2) or above C2 is smaller than this
+WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
 SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
 MISSED_PITCH = (0.6, 1.5)  # two discs without bone between them hold exactly one vertebra at these distances
 MIN_BONE_SHARE = 0.12  # less bone than this share of a usual vertebra is not one
@@ -45,6 +45,7 @@ REACH_MM = 10.0  # an anchor farther than this from the next disc or bone has lo
 CONTACT_SHARE = 0.15  # of a disc's footprint
 SCRAP_JOIN_SHARE = 0.12
 SCRAP_DROP_SHARE = 0.01
+STRAY_SHARE = 0.4  # bone at an end that is neither whole nor cut by the field of view is no vertebra
 LONG_END_SHARE = 1.35  # of the pitch: bone beyond the last disc this long is more than one vertebra
 TEAR_MM = 3.0
 MIN_PIECE_SHARE = 0.35  # a piece cut off a long bone is at least this share of the largest one
@@ -358,7 +359,8 @@ def _judge_empty_intervals(draft: _Draft, material: _Material) -> None:
 def _settle_scraps(draft: _Draft, material: _Material) -> None:
     """A little bone beyond the outermost disc that hangs on the bone before it belongs to that one.
 
-    (A disc cut by the field of view has an uncertain plane.) Less than a trace is dropped.
+    (A disc cut by the field of view has an uncertain plane.) A trace, or a part of a vertebra that ends
+    within the field of view, is dropped.
     """
     for _ in range(2):
         draft.flip()
@@ -368,8 +370,14 @@ def _settle_scraps(draft: _Draft, material: _Material) -> None:
         if share < SCRAP_JOIN_SHARE and _hangs_on(draft.bones[0], draft.bones[1], material):
             draft.bones[1] = np.concatenate([draft.bones[1], draft.bones[0]])
             draft.bones[0] = np.empty(0, dtype=np.intp)
-        elif share < SCRAP_DROP_SHARE:
+        elif share < SCRAP_DROP_SHARE or (share < STRAY_SHARE and not _at_border(draft.bones[0], material)):
             draft.bones[0] = np.empty(0, dtype=np.intp)
+
+
+def _at_border(members: Members, material: _Material) -> bool:
+    """Whether any of `members` lies on a face of the volume."""
+    index = np.unravel_index(material.flat[members], material.shape)
+    return any(bool(((i == 0) | (i == n - 1)).any()) for i, n in zip(index, material.shape, strict=True))
 
 
 def _hangs_on(scrap: Members, bone: Members, material: _Material) -> bool:

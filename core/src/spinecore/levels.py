@@ -28,6 +28,9 @@ from spinecore.labels import (
     disc_label,
 )
 
+SHORT_LINK_SHARE = (
+    0.62  # of the local pitch: discs nearer than this do not have a whole vertebra between them
+)
 LONG_LINK_SHARE = 1.6  # of the local pitch: neighbours farther apart have missed a level between them
 RUDIMENT_SHARE = 0.65  # of the neighbours' footprint: a last disc this small may lie within the sacrum
 MIN_LUMBAR_PITCH_MM = 22.0  # levels closer together than this do not end in a sacrum
@@ -154,7 +157,24 @@ def trusted_links(chain: Chain) -> list[bool]:
         near = sorted((j for j in mobile if j != i), key=lambda j: abs(j - i))[:4]
         pitch = float(np.median(gaps[near])) if len(near) > 1 else usual
         links[i] = links[i] and bool(gaps[i] <= LONG_LINK_SHARE * pitch)
+    for i in _squeezed(chain):
+        links[i - 1] = links[i] = False
     return links
+
+
+def _squeezed(chain: Chain) -> list[int]:
+    """Bones between two discs that lie too near to each other, judged by the discs around them."""
+    room = {
+        i: abs(above.arc_mm - below.arc_mm)
+        for i in range(1, len(chain.bones) - 1)
+        if (above := chain.discs[i - 1]) is not None and (below := chain.discs[i]) is not None
+    }
+    found = []
+    for i, mm in room.items():
+        near = sorted((j for j in room if j != i), key=lambda j: abs(j - i))[:4]
+        if len(near) > 1 and mm < SHORT_LINK_SHARE * float(np.median([room[j] for j in near])):
+            found.append(i)
+    return found
 
 
 def _pitch_mm(chain: Chain, bones: slice) -> float | None:

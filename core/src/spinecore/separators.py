@@ -23,6 +23,7 @@ PROFILE_STEP_MM = 0.5
 PROFILE_BLUR_MM = 1.0
 VALLEY_SHARE = 0.5  # between two discs the profile falls below this share of the lower one
 SAME_DISC_SHARE = 0.45  # of the local pitch: two bursts closer than this are one disc
+ROOMY_PITCH = 1.25  # the pitch is at most about this many times the root of a disc's footprint
 MIN_AREA_SHARE = 0.3  # of the neighbours' median: a burst with a smaller footprint is not a disc
 WAIST_SHARE = 0.8  # of the cross-section on either side
 LONG_SHARE = 1.6  # of the local pitch: a stretch this long holds more than one vertebra
@@ -160,7 +161,8 @@ def _merge_fragments(cloud: Cloud, found: list[Separator], column: Column) -> li
     merged = list(found)
     k = 0
     while k + 1 < len(merged):
-        pitch = expected_pitch_mm(merged, k + 1)
+        size = np.sqrt(max(merged[k].area_mm2, merged[k + 1].area_mm2))
+        pitch = min(expected_pitch_mm(merged, k + 1), ROOMY_PITCH * float(size))
         if merged[k + 1].arc_mm - merged[k].arc_mm >= SAME_DISC_SHARE * pitch:
             k += 1
             continue
