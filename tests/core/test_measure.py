@@ -20,10 +20,12 @@ def wedge_spine(
     posterior_mm: float = 7.0,
     anterior_mm: float = 7.0,
     canal_tilt_deg: float = 0.0,
+    hollow_mm: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label map and affine: a disc at the origin between two bodies, with a straight canal of 14 mm behind.
 
-    The disc's height goes linearly from its posterior to its anterior edge, half up and half down.
+    The disc's height goes linearly from its posterior to its anterior edge, half up and half down; each
+    endplate is hollowed by `hollow_mm` in the middle.
     """
     shape = tuple(int(80 / s) | 1 for s in spacing_xyz[::-1])
     affine = np.diag([*spacing_xyz, 1.0])
@@ -31,6 +33,7 @@ def wedge_spine(
     z, y, x = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     x, y, z = np.moveaxis(np.stack([x, y, z], -1) @ affine[:3, :3].T + affine[:3, 3], -1, 0)
     half = (posterior_mm + (anterior_mm - posterior_mm) * (0.5 - y / DEPTH)) / 2
+    half = half + hollow_mm * (1 - (2 * y / DEPTH) ** 2)
     column = (np.abs(y) < DEPTH / 2) & (np.abs(x) < WIDTH / 2) & (np.abs(z) < 30)
     labels = np.zeros(shape, np.uint8)
     labels[column & (z >= half)] = UPPER
@@ -61,6 +64,13 @@ def test_a_wedge_is_measured_where_the_definition_says(spacing: tuple[float, flo
     measured = measure_disc(*wedge_spine(spacing, posterior_mm=5.0, anterior_mm=13.0), NAMES)
     assert heights(measured) == pytest.approx([5 + 8 * t for t in (0.15, 0.5, 0.85)], abs=0.45)
     assert measured.mean_height_mm == pytest.approx(9, abs=0.2)
+
+
+def test_hollow_endplates_do_not_shorten_the_disc() -> None:
+    measured = measure_disc(*wedge_spine(hollow_mm=3.0), NAMES)
+    assert measured.depth_mm == pytest.approx(DEPTH, abs=0.8)
+    assert heights(measured) == pytest.approx([10.06, 13.0, 10.06], abs=0.5)  # 7 + 6 (1 - u²), u = ±0.7
+    assert measured.mean_height_mm == pytest.approx(11.72, abs=0.3)
 
 
 def test_the_frame_is_level_and_points_forward() -> None:

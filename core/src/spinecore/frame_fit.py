@@ -25,6 +25,7 @@ MID_SURFACE_GRID = SampleGrid.spanning((-15, 15), (-28, 28), (-8, 8), step_mm=(0
 CORNER_GRID = SampleGrid.spanning((-15, 15), (-32, 32), (-2, 2), step_mm=(0.5, 0.5, 1.0))
 CANAL_REACH_MM = 50.0
 CORNER_BAND_MM = (-0.75, 2.0)  # where a body's depth is read: from just below its endplate's edge
+MIN_EDGE_MM = 1.5  # bone shorter than this along e_a is no edge of a body
 _ROUNDS = 2
 
 
@@ -189,14 +190,17 @@ def _edge_span(bone: FloatArray, disc: FloatArray, side: float) -> tuple[float, 
 
 
 def _span(profile: FloatArray) -> tuple[float, float] | None:
-    """Outer crossings of 0.5 of the longest run of `profile` on the corner grid's a axis."""
+    """Outermost crossings of 0.5 of `profile` on the corner grid's a axis, specks left out.
+
+    In between there may be gaps: a hollow endplate lets the disc through the band where depth is read.
+    """
     a = CORNER_GRID.coordinates(1)
     inside = np.flatnonzero(profile >= 0.5)
-    if not len(inside):
-        return None
     runs = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1)
-    run = max(runs, key=len)
-    return _crossing(a, profile, run[0], -1), _crossing(a, profile, run[-1], 1)
+    runs = [run for run in runs if len(run) * CORNER_GRID.step_mm[1] >= MIN_EDGE_MM]
+    if not runs:
+        return None
+    return _crossing(a, profile, runs[0][0], -1), _crossing(a, profile, runs[-1][-1], 1)
 
 
 def _crossing(a: FloatArray, profile: FloatArray, index: int, step: int) -> float:
