@@ -20,6 +20,8 @@ from fake_triton import fails, good_answer, hangs
 from spine_client.cli import main
 from spine_client.nifti import write_nifti
 
+FILES = {"report.json", "labels.nii.gz", "overlay.png", "report.html"}
+
 
 @pytest.fixture
 def studies(tmp_path: Path) -> Path:
@@ -44,7 +46,7 @@ def test_every_study_gets_its_folder_and_its_rows(serve, studies: Path, tmp_path
     assert sorted(path.name for path in out.iterdir()) == ["a", "b", "c.nii.gz", "summary.csv"]
     for name in ("a", "b", "c.nii.gz"):
         written = {path.name for path in (out / name).iterdir()}
-        assert written == {"report.json", "labels.nii.gz", "overlay.png"}
+        assert written == FILES
     assert [(row["study"], row["disc"], row["height_mean_mm"]) for row in rows(out)] == [
         ("a", "L4/L5", "9.1"),
         ("b", "L4/L5", "9.1"),

@@ -19,6 +19,8 @@ from spine_client.cli import main
 from spine_client.cli.tables import discs_table, print_table
 from spine_client.nifti import write_nifti
 
+FILES = {"report.json", "labels.nii.gz", "overlay.png", "report.html"}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -47,11 +49,7 @@ def test_analyze_prints_a_table_and_writes_the_files(serve, folder: Path, tmp_pa
     assert lines[2].split() == ["L4/L5", "10.0", "9.0", "8.0", "9.1", "9.4", "14.2", "–"]
     assert "not a medical device" in output.out
     assert "warning: The weights are a demonstration." in output.out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "report.json",
-        "labels.nii.gz",
-        "overlay.png",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert "analysing on the server" in output.err
     assert "\r" not in output.err
 

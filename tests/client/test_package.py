@@ -82,7 +82,7 @@ def test_wheel_holds_the_client_only(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"spine_client", f"spineserve_client-{spine_client.__version__}.dist-info"}
-    assert "spine_client/py.typed" in names
+    assert {"spine_client/py.typed", "spine_client/page/template.html"} <= set(names)
 
 
 def test_every_test_that_the_readme_names_exists() -> None:

@@ -37,6 +37,7 @@ def test_save_writes_all_formats(result, tmp_path: Path) -> None:
         "json": "report.json",
         "nifti": "labels.nii.gz",
         "overlay": "overlay.png",
+        "html": "report.html",
     }
     assert json.loads(written["json"].read_text()) == result.to_dict()
     image = nibabel.load(written["nifti"])

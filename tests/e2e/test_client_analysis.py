@@ -18,6 +18,8 @@ from spinecore.phantom import Phantom
 from spinecore.phantom.io import write_dicom, write_nifti
 from spinecore.report import schema_errors
 
+FILES = {"report.json", "labels.nii.gz", "overlay.png", "report.html"}
+
 
 @pytest.fixture(scope="module")
 def client(server: EmbeddedTriton) -> Iterator[SpineClient]:
@@ -86,11 +88,7 @@ def test_command_line_end_to_end(
 ) -> None:
     assert main(["analyze", str(series), "--out", str(tmp_path / "out"), "--url", server.grpc_url]) == 0
     assert "canal AP" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "report.json",
-        "labels.nii.gz",
-        "overlay.png",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
 def test_deep_health_comes_back_from_the_real_stages(client: SpineClient) -> None:

@@ -88,7 +88,8 @@ class SpineResult:
         """Write the result into `directory` (made if absent); the path of each format written.
 
         `formats`: any of ``json`` (report.json), ``nifti`` (labels.nii.gz, extra ``nifti``), ``overlay``
-        (overlay.png, extra ``report``); None means all three. Raises `MissingExtra` before it writes.
+        (overlay.png) and ``html`` (report.html, one self-contained page; both extra ``report``); None means
+        all. Raises `MissingExtra` before it writes.
         """
         from spine_client.saving import save
 

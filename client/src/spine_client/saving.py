@@ -31,15 +31,23 @@ def _write_overlay(result: SpineResult, path: Path) -> None:
     draw_overlay(result, path)
 
 
+def _write_page(result: SpineResult, path: Path) -> None:
+    from spine_client.page import write_page
+
+    write_page(result, path)
+
+
 FORMATS: dict[str, tuple[str, Writer]] = {
     "json": ("report.json", _write_json),
     "nifti": ("labels.nii.gz", _write_labels),
     "overlay": ("overlay.png", _write_overlay),
+    "html": ("report.html", _write_page),
 }
 """File name and writer of each format."""
 _NEEDS = {
     "nifti": ("nifti", "nibabel", "Writing NIfTI"),
     "overlay": ("report", "matplotlib", "Drawing overlays"),
+    "html": ("report", "PIL", "Writing report.html"),
 }
 """Extra and package behind a format, and what they are for."""
 
