@@ -44,6 +44,7 @@ class TritonPythonModel(Stage):
             request_id=request.id,
             timings_s=request.stage_seconds() | {"measure": time.monotonic() - started},
         )
+        self.metrics.reported(report)
         return {contract.REPORT.name: np.array([json.dumps(report, allow_nan=False).encode()], object)}
 
     def measure(self, patches: Array, request: StageRequest) -> tuple[Array, Array]:

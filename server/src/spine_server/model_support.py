@@ -23,6 +23,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from spine_server import wire_errors
+from spine_server.stage_metrics import StageMetrics
 from spinecore import contract
 from spinecore.errors import InputError, ModelError
 from spinecore.geometry import Volume
@@ -100,6 +101,7 @@ class Stage:
         self.name: str = args["model_name"]
         self.repository = Path(args["model_repository"]).parent
         self.parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self.metrics = StageMetrics(self.name)
         self._tells_seconds = any(each["name"] == contract.SECONDS.name for each in config["output"])
         self.load()
 
@@ -138,7 +140,9 @@ class Stage:
             response, outcome = pb_utils.InferenceResponse(tensors), "ok"
         except Exception as error:
             response, outcome = error_response(error, stage=self.name, request_id=request.id)
-        log_request(self.name, request.id, outcome, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        self.metrics.answered(outcome, seconds)
+        log_request(self.name, request.id, outcome, seconds)
         return response
 
 

@@ -6,10 +6,11 @@ the stages themselves:
 startup
     a small volume goes through the whole ensemble and comes back as a report
 ready, live
-    every model is knocked at: unless it has answered a request since the last look, it gets the smallest
-    request that fits its inputs. A healthy stage refuses it at once in its own words, a network computes it;
-    a dead one answers with Triton's INTERNAL error. No answer within the timeout, or a full queue, means
-    busy and passes, until nothing has come from that model for ``--hung-after`` seconds.
+    every model is knocked at: unless it has answered requests since the last look and failed none, each of
+    its instances gets the smallest request that fits its inputs. A healthy stage refuses it at once in its
+    own words, a network computes it; a dead one answers with Triton's INTERNAL error. No answer within the
+    timeout, or a full queue, means busy and passes, until nothing has come from that model for
+    ``--hung-after`` seconds.
 
 Exit codes: 0 able, 1 not (the reason is printed), 2 wrong options.
 """
@@ -48,7 +49,9 @@ class Record:
     """What is known of a model between two probes."""
 
     answered: int = -1
-    """Requests it had answered at the last look."""
+    """Requests it had answered at the last look; -1 before the first."""
+    failed: int = 0
+    """Requests it had failed at the last look."""
     silent_since: float | None = None
     """Wall-clock time of the first knock it left unanswered, or None."""
 
@@ -84,31 +87,39 @@ def _server_problem(stub: Any, timeout_s: float) -> str | None:
 
 def _model_problem(stub: Any, name: str, record: Record, deadline: float) -> str | None:
     """Look at one model and bring its record up to date."""
-    left = max(0.2, deadline - time.monotonic())
     try:
-        answered = _answered(stub, name, left)
-        if record.answered >= 0 and answered > record.answered:
-            record.answered, record.silent_since = answered, None
+        before, failed = _counts(stub, name, _left(deadline))
+        if 0 <= record.answered < before and failed == record.failed:
+            record.answered, record.silent_since = before, None
             return None
-        record.answered = answered
-        problem = _knock_once(stub, name, record, left)
-        record.answered = max(answered, _answered(stub, name, left))  # a knock is no sign of other work
+        problem = _knock_at_instances(stub, name, record, deadline)
+        record.answered, record.failed = _counts(stub, name, _left(deadline))  # a knock is no sign of work
     except grpc.RpcError as error:
-        return _verdict(name, record, error.code(), str(error.details() or ""))
+        return _verdict(name, record, error)
     return problem
 
 
-def _knock_once(stub: Any, name: str, record: Record, timeout_s: float) -> str | None:
-    request = _smallest_request(stub, name, timeout_s)
-    try:
-        stub.ModelInfer(request, timeout=timeout_s)
-    except grpc.RpcError as error:
-        return _verdict(name, record, error.code(), str(error.details() or ""))
-    record.silent_since = None
+def _left(deadline: float) -> float:
+    return max(0.2, deadline - time.monotonic())
+
+
+def _knock_at_instances(stub: Any, name: str, record: Record, deadline: float) -> str | None:
+    """Triton gives requests to idle instances in turn, so as many knocks as instances reach each of them."""
+    config = stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=_left(deadline)).config
+    request = _smallest_request(stub, name, _left(deadline))
+    for _ in range(max(1, sum(group.count for group in config.instance_group))):
+        try:
+            stub.ModelInfer(request, timeout=_left(deadline))
+        except grpc.RpcError as error:
+            if (problem := _verdict(name, record, error)) is not None:
+                return problem
+        else:
+            record.silent_since = None
     return None
 
 
-def _verdict(name: str, record: Record, code: Any, details: str) -> str | None:
+def _verdict(name: str, record: Record, error: Any) -> str | None:
+    code, details = error.code(), str(error.details() or "")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         record.silent_since = record.silent_since or time.time()
         return None
@@ -123,10 +134,12 @@ def _hung(record: Record, hung_after_s: float) -> bool:
     return record.silent_since is not None and time.time() - record.silent_since > hung_after_s
 
 
-def _answered(stub: Any, name: str, timeout_s: float) -> int:
+def _counts(stub: Any, name: str, timeout_s: float) -> tuple[int, int]:
+    """Requests that a model has answered and failed since it was loaded."""
     request = service_pb2.ModelStatisticsRequest(name=name)
-    answer = stub.ModelStatistics(request, timeout=timeout_s)
-    return sum(int(model.inference_stats.success.count) for model in answer.model_stats)
+    stats = stub.ModelStatistics(request, timeout=timeout_s).model_stats
+    answered = sum(int(model.inference_stats.success.count) for model in stats)
+    return answered, sum(int(model.inference_stats.fail.count) for model in stats)
 
 
 def _smallest_request(stub: Any, name: str, timeout_s: float) -> Any:
