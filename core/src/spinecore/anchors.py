@@ -1,0 +1,169 @@
+"""The two ends of a draft: what is the anchor there (sacrum, C2), what is a vertebra, what is neither.
+
+An anchor must be the outermost bone of its end and reach the level next to it. Where the classes leave more
+than one reading open, e.g. a body that runs into the sacrum without a disc between, the reading that counts
+levels is not trusted: the anchor is kept, and put in doubt with a reason.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from spinecore.chain import Kind
+from spinecore.draft import CLASS_OF_KIND, Draft, Material, part_sizes, usual_volume
+from spinecore.labels import Class
+from spinecore.separators import Members
+
+MIN_ANCHOR_MM3 = {Kind.SACRUM: 1500.0, Kind.C2: 700.0}
+RUDIMENT_AREA_SHARE = 0.45  # a disc inside the sacrum (S1/S2) or above C2 is smaller than this
+WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
+SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
+CONTACT_MM = 2.5  # bones this near touch
+CONTACT_SHARE = 0.15  # of a disc's footprint
+REACH_MM = 10.0  # an anchor farther than this from the next disc or bone has lost a level between
+SCRAP_JOIN_SHARE = 0.12
+SCRAP_DROP_SHARE = 0.01
+STRAY_SHARE = 0.4  # bone at an end that is neither whole nor cut by the field of view is no vertebra
+
+
+def settle_anchor(draft: Draft, material: Material, anchor: Kind) -> None:
+    """Make the anchor the outermost bone of its end, or turn it into a body and say why.
+
+    Works on the lower end; for C2 the draft is turned upside down meanwhile.
+    """
+    if anchor is Kind.C2:
+        draft.flip()
+    _absorb_rudiments(draft, material, anchor)
+    _split_shared_end(draft, material, anchor)
+    _return_wings(draft, material, anchor)
+    if draft.kinds[0] is anchor and len(draft.bones) > 1 and not _reaches_its_neighbour(draft, material):
+        draft.doubts.setdefault(anchor, "it lies too far from the level next to it")
+    for k in range(1, len(draft.bones)):
+        if draft.kinds[k] is anchor:
+            draft.kinds[k] = Kind.BODY
+            draft.doubts.setdefault(anchor, "it is not at its end of the column")
+    if anchor is Kind.C2:
+        draft.flip()
+
+
+def _absorb_rudiments(draft: Draft, material: Material, anchor: Kind) -> None:
+    """Join everything beyond the innermost interval of `anchor` to it, if only rudiments divide it."""
+    held = [k for k, kind in enumerate(draft.kinds) if kind is anchor and k < len(draft.bones)]
+    inner = max(held, default=0)
+    if inner == 0:
+        return
+    own = [s.area_mm2 for s in draft.seams[inner : inner + 3] if s is not None]
+    beyond = [s.area_mm2 for s in draft.seams[:inner] if s is not None]
+    if not own or max(beyond, default=0.0) >= RUDIMENT_AREA_SHARE * float(np.median(own)):
+        draft.doubts[anchor] = "a disc of full size lies within it"
+        return
+    joined = np.concatenate(draft.bones[: inner + 1])
+    draft.bones[: inner + 1] = [joined]
+    draft.kinds[: inner + 1] = [anchor]
+    del draft.seams[:inner], draft.trusted[:inner]
+
+
+def _split_shared_end(draft: Draft, material: Material, anchor: Kind) -> None:
+    """Where a body and the anchor share the end interval (no disc seen), divide it by class."""
+    end = draft.bones[0]
+    is_anchor = material.classes[end] == CLASS_OF_KIND[anchor]
+    body = end[material.classes[end] == Class.BODY]
+    if material.volume(end[is_anchor]) < MIN_ANCHOR_MM3[anchor]:
+        draft.kinds[0] = Kind.BODY
+        if is_anchor.any():
+            draft.doubts[anchor] = "too little of it is in view"
+        return
+    share = material.volume(body) / usual_volume(draft, material)
+    if share < SCRAP_SHARE:
+        draft.kinds[0] = anchor
+        return
+    draft.bones[:1] = [end[is_anchor], body]
+    draft.kinds[:1] = [anchor, Kind.BODY]
+    draft.seams.insert(0, None)
+    draft.trusted.insert(0, True)
+    if share < WHOLE_BODY_SHARE or _in_contact(draft, material) or _sliver_between(draft, material):
+        draft.doubts[anchor] = "the bone next to it could be a vertebra or part of it"
+
+
+def _in_contact(draft: Draft, material: Material) -> bool:
+    """Whether the two lowest bones touch over a fair part of a disc's footprint.
+
+    A vertebra and an anchor whose disc was overlooked keep its room between them; one bone that the network
+    gave two classes does not. Without any disc to compare with, contact is assumed.
+    """
+    areas = [s.area_mm2 for s in draft.seams if s is not None]
+    if not areas:
+        return True
+    points = material.cloud.points
+    distance, _ = cKDTree(points[draft.bones[0]]).query(
+        points[draft.bones[1]], distance_upper_bound=CONTACT_MM
+    )
+    touching = np.isfinite(distance).sum() * material.cloud.voxel_mm3 / CONTACT_MM
+    return bool(touching > CONTACT_SHARE * np.median(areas))
+
+
+def _reaches_its_neighbour(draft: Draft, material: Material) -> bool:
+    """Whether the lowest bone comes near the disc above it, or the bone where no disc was seen."""
+    seam = draft.seams[0]
+    next_one = seam.members if seam is not None and seam.is_disc else draft.bones[1]
+    if not len(next_one):
+        return False
+    points = material.cloud.points
+    distance, _ = cKDTree(points[draft.bones[0]]).query(points[next_one], distance_upper_bound=REACH_MM)
+    return bool(np.isfinite(distance).any())
+
+
+def _sliver_between(draft: Draft, material: Material) -> bool:
+    """Whether disc voxels too few for a disc lie between the two lowest bones: perhaps the one of S1/S2."""
+    used = [s.members for s in draft.seams if s is not None]
+    left = np.setdiff1d(np.flatnonzero(material.classes == Class.DISC), np.concatenate([*used, []]))
+    low, high = sorted(float(np.median(material.cloud.arc_mm[m])) for m in draft.bones[:2])
+    arcs = material.cloud.arc_mm[left.astype(np.intp)]
+    return bool(((arcs > low) & (arcs < high)).any())
+
+
+def _return_wings(draft: Draft, material: Material, anchor: Kind) -> None:
+    """Give the anchor back what reaches past the disc beside it, as the sacrum's wings beside L5 do."""
+    if draft.kinds[0] is not anchor or len(draft.bones) < 2:
+        return
+    strays = draft.bones[1][material.classes[draft.bones[1]] == CLASS_OF_KIND[anchor]]
+    if not len(strays):
+        return
+    own = draft.bones[0][material.classes[draft.bones[0]] == CLASS_OF_KIND[anchor]]
+    both = np.concatenate([own, strays])
+    kept = np.isin(strays, both[part_sizes(material.flat[both], material.shape)[0]])
+    draft.bones[0] = np.concatenate([draft.bones[0], strays[kept]])
+    draft.bones[1] = draft.bones[1][~np.isin(draft.bones[1], strays[kept])]
+
+
+def settle_scraps(draft: Draft, material: Material) -> None:
+    """A little bone beyond the outermost disc that hangs on the bone before it belongs to that one.
+
+    (A disc cut by the field of view has an uncertain plane.) A trace, or a part of a vertebra that ends
+    within the field of view, is dropped.
+    """
+    for _ in range(2):
+        draft.flip()
+        if len(draft.bones) < 2 or draft.kinds[0] is not Kind.BODY or not len(draft.bones[0]):
+            continue
+        share = material.volume(draft.bones[0]) / usual_volume(draft, material)
+        if share < SCRAP_JOIN_SHARE and _hangs_on(draft.bones[0], draft.bones[1], material):
+            draft.bones[1] = np.concatenate([draft.bones[1], draft.bones[0]])
+            draft.bones[0] = np.empty(0, dtype=np.intp)
+        elif share < SCRAP_DROP_SHARE or (share < STRAY_SHARE and not _at_border(draft.bones[0], material)):
+            draft.bones[0] = np.empty(0, dtype=np.intp)
+
+
+def _at_border(members: Members, material: Material) -> bool:
+    """Whether any of `members` lies on a face of the volume."""
+    index = np.unravel_index(material.flat[members], material.shape)
+    return any(bool(((i == 0) | (i == n - 1)).any()) for i, n in zip(index, material.shape, strict=True))
+
+
+def _hangs_on(scrap: Members, bone: Members, material: Material) -> bool:
+    """Whether most of `scrap` is connected with `bone`."""
+    if not len(bone):
+        return False
+    in_largest, _ = part_sizes(material.flat[np.concatenate([scrap, bone])], material.shape)
+    return bool(in_largest[: len(scrap)].mean() > 0.5)
