@@ -1,32 +1,88 @@
-"""Puts exported files into Triton's model repository, in one step per version folder."""
+"""Puts exported models into a model repository: written aside first, moved in one step, or not at all."""
 
 from __future__ import annotations
 
-import hashlib
-import os
+import contextlib
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+
+from spine_export.errors import ExportError
 
 VERSION = "1"
+_CONFIG = "config.pbtxt"
+_PUBLIC = 0o755
 
 
-def sha256(content: bytes) -> str:
-    """Hexadecimal SHA-256, as the descriptions beside the models state it."""
-    return hashlib.sha256(content).hexdigest()
+def check_repository(repository: Path) -> None:
+    """ExportError if `repository` is something else than a model repository, an empty folder or a new path."""
+    if not repository.exists():
+        if not repository.parent.is_dir():
+            raise ExportError(f"The folder {repository.parent} for the model repository does not exist.")
+        return
+    if not repository.is_dir():
+        raise ExportError(f"{repository} is a file, not a model repository.")
+    if any(repository.iterdir()) and not any(repository.glob(f"*/{_CONFIG}")):
+        raise ExportError(
+            f"{repository} is no model repository: it is not empty, and no folder in it has a {_CONFIG}."
+        )
 
 
-def place(repository: Path, model: str, files: Mapping[str, bytes]) -> Path:
-    """Write `files` as ``<repository>/<model>/1/…`` and return that folder.
+class Staging:
+    """A folder aside, on the repository's own disk, that `commit` turns into models of the repository.
 
-    Everything is written to a folder aside first; then each file replaces its predecessor by a rename, the
-    description after the network it describes. A reader sees whole files only.
+    >>> with Staging(repository) as staging:
+    ...     staging.write({"nnunet/1/model.onnx": content})
+    ...     check(staging.folder)
+    ...     staging.commit()
+
+    Whatever fails before `commit` ends leaves the repository as it was.
     """
-    folder = repository / model / VERSION
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as aside:
+
+    def __init__(self, repository: Path) -> None:
+        check_repository(repository)
+        self.repository = repository
+        self._new = not repository.exists()
+        beside = repository.parent if self._new else repository
+        self._aside = Path(tempfile.mkdtemp(prefix=".export-", dir=beside))
+        self._aside.chmod(_PUBLIC)
+        self.folder = self._aside / "new"
+        self.folder.mkdir()
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write files by their path in the repository."""
         for name, content in files.items():
-            (Path(aside) / name).write_bytes(content)
-        for name in files:
-            os.replace(Path(aside) / name, folder / name)
-    return folder
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def commit(self) -> None:
+        """Move every model folder into the repository, in the order of names as they were written.
+
+        A folder that is there already is replaced as a whole (an engine built from the old network goes with
+        it). If any move fails, those before it are undone.
+        """
+        if self._new:
+            self.folder.rename(self.repository)
+            return
+        old = self._aside / "old"
+        old.mkdir()
+        with contextlib.ExitStack() as undo:
+            for model in sorted(self.folder.iterdir()):
+                target = self.repository / model.name
+                if target.exists():
+                    target.rename(old / model.name)
+                    undo.callback((old / model.name).rename, target)
+                model.rename(target)
+                undo.callback(target.rename, model)
+            undo.pop_all()

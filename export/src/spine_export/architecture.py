@@ -1,0 +1,110 @@
+"""The torch network of a results folder, built by nnU-Net's own functions, and the mean over its folds."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from spine_export.checkpoints import Checkpoint
+from spine_export.errors import Unsupported
+from spinecore.errors import ModelError
+
+
+class FoldMean(nn.Module):
+    """The mean of several folds' logits, as nnU-Net's predictor averages them."""
+
+    def __init__(self, folds: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.folds = nn.ModuleList(folds)
+
+    def forward(self, patch: torch.Tensor) -> torch.Tensor:
+        """Logits (N, K, Z, Y, X) of patches (N, C, Z, Y, X)."""
+        total: torch.Tensor = self.folds[0](patch)
+        for fold in self.folds[1:]:
+            total = total + fold(patch)
+        return total / len(self.folds)
+
+
+def build_network(
+    plans: dict[str, Any], dataset_json: dict[str, Any], checkpoints: Sequence[Checkpoint]
+) -> nn.Module:
+    """The network in evaluation mode, deep supervision off; the mean of the folds where there are several."""
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        if (other.trainer, other.configuration) != (first.trainer, first.configuration):
+            raise ModelError(
+                f"{first.place} and {other.place} come from different trainers or configurations."
+            )
+    networks = [build_fold(plans, dataset_json, checkpoint) for checkpoint in checkpoints]
+    network = networks[0] if len(networks) == 1 else FoldMean(networks)
+    return network.eval()
+
+
+def build_fold(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint: Checkpoint) -> nn.Module:
+    """One fold's network with its weights.
+
+    Built by the trainer where nnU-Net finds it (``nnUNet_extTrainer`` included), by the plans otherwise: a
+    trainer that only changes the training builds the plans' network, and if it does not, its weights will not
+    fit.
+    """
+    network = _architecture(plans, dataset_json, checkpoint)
+    if hasattr(network, "decoder") and hasattr(network.decoder, "deep_supervision"):
+        network.decoder.deep_supervision = False
+    _load_weights(network, checkpoint.weights, checkpoint)
+    return network.eval()
+
+
+def _architecture(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoint: Checkpoint) -> nn.Module:
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(checkpoint.configuration)
+    channels = determine_num_input_channels(manager, configuration, dataset_json)
+    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+    build = find_trainer(checkpoint.trainer).build_network_architecture
+    names = (
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+    )
+    leading = (manager, configuration) if "plans_manager" in inspect.signature(build).parameters else names
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
+            network: nn.Module = build(*leading, channels, heads, enable_deep_supervision=False)
+    except ImportError:
+        raise Unsupported(
+            f"The architecture {names[0]!r} of the plans is unknown here; install the package that holds it."
+        ) from None
+    except Exception as error:  # whatever a foreign architecture raises on arguments that are not its own
+        raise ModelError(f"The architecture {names[0]!r} cannot be built from the plans: {error}") from None
+    return network
+
+
+def find_trainer(name: str) -> Any:
+    """The trainer class `name`, or nnU-Net's own where it is not installed here."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except (RuntimeError, ImportError):  # not found, or one of nnU-Net's own trainers cannot be imported
+        return nnUNetTrainer
+
+
+def _load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"Plans and checkpoint disagree: the weights of {checkpoint.place} do not fit the network that "
+            f"trainer {checkpoint.trainer!r} builds from plans.json ({detail}…)."
+        ) from None
