@@ -47,6 +47,18 @@ def test_nearness_is_in_millimetres_not_voxels() -> None:
     assert clean(classes, np.diag([1.0, 1.0, 6.0, 1.0])).islands == 1
 
 
+def test_a_second_canal_beside_the_first_is_dropped_and_its_continuation_kept() -> None:
+    classes = np.zeros((100, 60, 40), np.uint8)
+    classes[10:60, 10:20, 10:20] = Class.CANAL
+    classes[63:90, 10:20, 10:20] = Class.CANAL  # past a stenosis
+    classes[20:50, 24:32, 10:20] = Class.CANAL  # behind it
+    cleaned = clean(classes, np.eye(4)).classes
+    assert not cleaned[:, 24:].any() and cleaned[63:90].any() and cleaned[10:60].any()
+    turned = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1.0]])  # x down, z to the left
+    sideways = clean(classes.transpose(2, 1, 0)[:, :, ::-1], turned).classes
+    np.testing.assert_array_equal(sideways, cleaned.transpose(2, 1, 0)[:, :, ::-1])
+
+
 def test_an_empty_map_stays_empty() -> None:
     cleaned = clean(np.zeros((8, 8, 8), np.uint8), np.eye(4))
     assert not cleaned.classes.any() and cleaned.specks == cleaned.islands == 0

@@ -45,6 +45,7 @@ def clean(classes: ClassMap, affine: Affine) -> Cleaned:
     """
     despeckled, specks = remove_small(classes, min_voxels=MIN_VOXELS)
     column = column_mask(despeckled > 0, spacing_zyx(affine))
+    column &= ~beside_main_canal(np.where(column, despeckled, 0) == Class.CANAL, affine)
     outside = (despeckled > 0) & ~column
     islands = int(ndimage.label(outside, TOUCHING_26)[1]) if outside.any() else 0
     return Cleaned(np.where(column, despeckled, 0).astype(np.uint8), specks, islands, int(outside.sum()))
@@ -84,6 +85,28 @@ def column_mask(spine: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
     result = np.zeros_like(spine)
     kept = index[group == np.argmax(np.bincount(group))]
     result[window][tuple(kept.T)] = True
+    return result
+
+
+def beside_main_canal(canal: NDArray[np.bool_], affine: Affine) -> NDArray[np.bool_]:
+    """Parts of `canal` (Z, Y, X) at the same heights as its largest part: a spine has one canal.
+
+    A part mostly above or below the largest one is its continuation past a gap and does not count.
+    """
+    window = bounding_window(canal)
+    parts, count = ndimage.label(canal[window], TOUCHING_26)
+    result = np.zeros_like(canal)
+    if count < 2:
+        return result
+    index = np.argwhere(parts)
+    part = parts[tuple(index.T)]
+    height = index @ affine[2, 2::-1]
+    main = part == np.argmax(np.bincount(part))
+    level = (height >= height[main].min()) & (height <= height[main].max())
+    share = np.bincount(part, weights=level) / np.maximum(np.bincount(part), 1)
+    beside = (share > 0.5) & (np.arange(len(share)) != part[main][0])
+    beside[0] = False
+    result[window] = beside[parts]
     return result
 
 
