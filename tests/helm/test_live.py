@@ -104,6 +104,12 @@ def status(port: int, path: str) -> int:
         return error.code
 
 
+def metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 def test_probes_pass_on_a_healthy_pod(pod: LocalPod, gate: LocalGate) -> None:
     for _ in range(2):
         for name in ("readinessProbe", "livenessProbe"):
@@ -215,6 +221,23 @@ def test_triton_itself_is_closed_without_the_pods_uid(pod: LocalPod) -> None:
     assert "restricted" in details, code
 
 
+def test_limits_refuse_what_is_too_large_and_too_much(pod: LocalPod) -> None:
+    gate = pod.start_gate(plain=True, maxRequestMiB=1, maxConcurrentRequests=1)
+    with grpc.insecure_channel(f"127.0.0.1:{gate.port}") as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        large = pb.ModelInferRequest(model_name="spine_mri", raw_input_contents=[bytes(2**21)])
+        assert refused(lambda: stub.ModelInfer(large, metadata=WITH_KEY))[0] == "RESOURCE_EXHAUSTED"
+    access = Access(api_key=KEY, allow_plaintext=True)
+    with SpineClient(f"127.0.0.1:{gate.port}", access=access, timeout_s=60, retry=NO_RETRY) as client:
+        first = threading.Thread(target=lambda: client.analyze(canary_volume()))
+        first.start()
+        _wait(lambda: "spineserve_gate_inflight_requests 1.0" in metrics(gate.status_port))
+        with pytest.raises(ServerUnavailable, match="under way"):
+            client.analyze(canary_volume())
+        first.join(60)
+    assert gate.terminate(20) == 0
+
+
 def test_keys_and_certificates_are_rotated_without_a_restart(
     pod: LocalPod, connect: Callable[..., SpineClient]
 ) -> None:
@@ -247,8 +270,7 @@ def test_metric_names_are_those_that_rules_and_dashboard_know(pod: LocalPod, gat
     """The committed list, by which the offline tests judge, is what is really scraped."""
     scraped = set()
     for port in (pod.metrics_port, gate.status_port):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            scraped |= set(re.findall(r"^([a-z_]+?)(?:\{| )", answer.read().decode(), re.M))
+        scraped |= set(re.findall(r"^([a-z_]+?)(?:\{| )", metrics(port), re.M))
     expected = set(LIVE_NAMES.read_text().split())
     assert expected <= scraped, expected - scraped
 

@@ -170,9 +170,10 @@ class LocalPod:
             [sys.executable, *words, *more], env=environment, capture_output=True, text=True, timeout=60
         )
 
-    def start_gate(self, *, plain: bool = False) -> LocalGate:
+    def start_gate(self, *, plain: bool = False, **limits: int) -> LocalGate:
         """Run the rendered gate: with mutual TLS and keys, or (`plain`) with keys alone."""
-        rendered = self.rendered("gate", {"apiKeys": {"existingSecret": "k"}} if plain else VALUES)
+        chosen = {"apiKeys": {"existingSecret": "k"}} if plain else VALUES
+        rendered = self.rendered("gate", {**chosen, "gate": limits} if limits else chosen)
         values: dict[str, object] = {
             "--listen": "127.0.0.1:0",
             "--triton": f"127.0.0.1:{self.port}",
