@@ -88,8 +88,10 @@ class SpineResult:
         """Write the result into `directory` (made if absent); the path of each format written.
 
         `formats`: any of ``json`` (report.json), ``nifti`` (labels.nii.gz, extra ``nifti``), ``overlay``
-        (overlay.png) and ``html`` (report.html, one self-contained page; both extra ``report``); None means
-        all. Raises `MissingExtra` before it writes.
+        (overlay.png) and ``html`` (report.html, one self-contained page; both extra ``report``), ``seg``
+        (segmentation.dcm) and ``sr`` (measurements.dcm, with ``seg``; both extra ``dicom``, for a DICOM
+        source); None means the first four. The DICOM files carry the patient of the source images; the
+        others never do. Raises `MissingExtra` before it writes.
         """
         from spine_client.saving import save
 

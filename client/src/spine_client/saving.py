@@ -37,17 +37,35 @@ def _write_page(result: SpineResult, path: Path) -> None:
     write_page(result, path)
 
 
+def _write_segmentation(result: SpineResult, path: Path) -> None:
+    from spine_client.dicom_out import write_segmentation
+
+    write_segmentation(result, path)
+
+
+def _write_measurements(result: SpineResult, path: Path) -> None:
+    from spine_client.dicom_out import write_measurements
+
+    write_measurements(result, path)
+
+
 FORMATS: dict[str, tuple[str, Writer]] = {
     "json": ("report.json", _write_json),
     "nifti": ("labels.nii.gz", _write_labels),
     "overlay": ("overlay.png", _write_overlay),
     "html": ("report.html", _write_page),
+    "seg": ("segmentation.dcm", _write_segmentation),
+    "sr": ("measurements.dcm", _write_measurements),
 }
 """File name and writer of each format."""
+DEFAULT_FORMATS = ("json", "nifti", "overlay", "html")
+"""Written unless others are asked for. DICOM carries the patient of the source, so it is never in here."""
 _NEEDS = {
     "nifti": ("nifti", "nibabel", "Writing NIfTI"),
     "overlay": ("report", "matplotlib", "Drawing overlays"),
     "html": ("report", "PIL", "Writing report.html"),
+    "seg": ("dicom", "highdicom", "Writing DICOM"),
+    "sr": ("dicom", "highdicom", "Writing DICOM"),
 }
 """Extra and package behind a format, and what they are for."""
 
@@ -61,8 +79,13 @@ def missing_extra(name: str) -> MissingExtra | None:
 
 
 def save(result: SpineResult, directory: Path, formats: Sequence[str] | None) -> dict[str, Path]:
-    """Write `formats` (all if None) into `directory`; the path of each."""
-    chosen = list(FORMATS if formats is None else formats)
+    """Write `formats` (`DEFAULT_FORMATS` if None) into `directory`; the path of each.
+
+    ``sr`` brings ``seg`` along: the report references the segmentation.
+    """
+    chosen = list(DEFAULT_FORMATS if formats is None else formats)
+    if "sr" in chosen and "seg" not in chosen:
+        chosen.insert(chosen.index("sr"), "seg")
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown:
         raise InputError("format", f"unknown formats {', '.join(unknown)}; there are {', '.join(FORMATS)}")

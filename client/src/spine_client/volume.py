@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spine_client.errors import InputError
 from spine_client.notices import Notice
+
+if TYPE_CHECKING:
+    from spine_client.dicom.frame import Frame
 
 _SHEAR_TOLERANCE = 0.01
 """Largest cosine between two voxel axes that still counts as a right angle (0.6 degrees)."""
@@ -25,6 +28,8 @@ class Volume:
     affine : (4, 4) float64, voxel index (x, y, z, 1) → LPS millimetres. Note the order: x is the *last* axis
         of `voxels`.
     notices : what reading the source brought to light.
+    frames : the DICOM images behind the slices, in their order; empty for other sources. They know their
+        files, so they stay out of every repr.
 
     Any other real number type is converted at construction where that loses nothing that matters.
     """
@@ -32,6 +37,7 @@ class Volume:
     voxels: npt.NDArray[Any]
     affine: npt.NDArray[np.float64]
     notices: tuple[Notice, ...] = ()
+    frames: tuple[Frame, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)

@@ -57,7 +57,10 @@ def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_analysis(command: argparse.ArgumentParser) -> None:
     command.add_argument("--region", choices=REGIONS, help="hint for naming levels without C2 or sacrum")
     command.add_argument(
-        "--formats", nargs="+", choices=list(FORMATS), help="what to write (default: all that is installed)"
+        "--formats",
+        nargs="+",
+        choices=list(FORMATS),
+        help="what to write (default: all that is installed, but seg and sr)",
     )
     _add_server(command, DEFAULT_TIMEOUT_S)
     _add_json(command)

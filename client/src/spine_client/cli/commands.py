@@ -18,7 +18,7 @@ from spine_client.dicom import SELECTION_RULE, Stack, inspect_dicom
 from spine_client.dicom.choose import choose_stack
 from spine_client.errors import InputError
 from spine_client.result import SpineResult
-from spine_client.saving import FORMATS, missing_extra
+from spine_client.saving import DEFAULT_FORMATS, FORMATS, missing_extra
 
 
 def analyze(arguments: Namespace, out: TextIO, err: TextIO) -> int:
@@ -86,7 +86,7 @@ def _access(arguments: Namespace) -> Access | None:
 def formats_to_write(asked: Sequence[str] | None, err: TextIO) -> Sequence[str]:
     """Formats to write. What was asked for must be possible; by default, what is possible is written."""
     chosen = []
-    for name in asked or FORMATS:
+    for name in asked or DEFAULT_FORMATS:
         error = missing_extra(name)
         if error and asked:
             raise error

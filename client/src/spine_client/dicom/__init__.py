@@ -32,7 +32,8 @@ def read_dicom(source: DicomSource, *, series: str | None = None) -> Volume:
         stack, notices = choose_stack(group_into_stacks(found.frames), series)
         ordered = sort_and_place(stack.frames)
         voxels, pixel_notices = read_pixels(ordered.frames)
-    return Volume(voxels, ordered.affine, (*found.notices, *notices, *ordered.notices, *pixel_notices))
+    all_notices = (*found.notices, *notices, *ordered.notices, *pixel_notices)
+    return Volume(voxels, ordered.affine, all_notices, ordered.frames)
 
 
 def inspect_dicom(source: DicomSource) -> tuple[list[Stack], tuple[Notice, ...]]:
