@@ -13,10 +13,12 @@ from scipy.spatial import cKDTree
 from spinecore.chain import Kind
 from spinecore.draft import CLASS_OF_KIND, Draft, Material, part_sizes, usual_volume
 from spinecore.labels import Class
-from spinecore.separators import Members
+from spinecore.separators import Members, Separator
 
 MIN_ANCHOR_MM3 = {Kind.SACRUM: 1500.0, Kind.C2: 700.0}
-RUDIMENT_AREA_SHARE = 0.45  # a disc inside the sacrum (S1/S2) or above C2 is smaller than this
+RUDIMENT_SHARE = (
+    0.45  # a disc inside the sacrum (S1/S2) or above C2 is smaller than this share of the next ones
+)
 WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
 SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
 CONTACT_MM = 2.5  # bones this near touch
@@ -53,15 +55,22 @@ def _absorb_rudiments(draft: Draft, material: Material, anchor: Kind) -> None:
     inner = max(held, default=0)
     if inner == 0:
         return
-    own = [s.area_mm2 for s in draft.seams[inner : inner + 3] if s is not None]
-    beyond = [s.area_mm2 for s in draft.seams[:inner] if s is not None]
-    if not own or max(beyond, default=0.0) >= RUDIMENT_AREA_SHARE * float(np.median(own)):
+    own = [s for s in draft.seams[inner : inner + 3] if s is not None]
+    beyond = [s for s in draft.seams[:inner] if s is not None]
+    if not own or any(_is_of_full_size(disc, own) for disc in beyond):
         draft.doubts[anchor] = "a disc of full size lies within it"
         return
     joined = np.concatenate(draft.bones[: inner + 1])
     draft.bones[: inner + 1] = [joined]
     draft.kinds[: inner + 1] = [anchor]
     del draft.seams[:inner], draft.trusted[:inner]
+
+
+def _is_of_full_size(disc: Separator, others: list[Separator]) -> bool:
+    """Whether the footprint or the volume of `disc` is that of a disc between vertebrae."""
+    area = disc.area_mm2 / float(np.median([other.area_mm2 for other in others]))
+    volume = len(disc.members) / float(np.median([len(other.members) for other in others]))
+    return max(area, volume) >= RUDIMENT_SHARE
 
 
 def _split_shared_end(draft: Draft, material: Material, anchor: Kind) -> None:

@@ -33,6 +33,7 @@ SHORT_LINK_SHARE = (
 )
 LONG_LINK_SHARE = 1.6  # of the local pitch: neighbours farther apart have missed a level between them
 RUDIMENT_SHARE = 0.65  # of the neighbours' footprint: a last disc this small may lie within the sacrum
+THIN_RUDIMENT_SHARES = (0.8, 0.4)  # or its footprint and its volume this small
 MIN_LUMBAR_PITCH_MM = 22.0  # levels closer together than this do not end in a sacrum
 MAX_CERVICAL_PITCH_MM = 28.0  # levels farther apart than this do not begin with C2
 OPEN_END_MM = 30.0  # how far the field of view must go on past an end that a hint is to name
@@ -192,14 +193,23 @@ def _usable_sacrum(chain: Chain) -> tuple[int | None, str]:
         return None, ""
     if place == 0:
         return place, ""
-    last = chain.discs[place - 1]
-    others = [d.area_mm2 for d in chain.discs[max(place - 4, 0) : place - 1] if d is not None]
-    if last is not None and others and last.area_mm2 < RUDIMENT_SHARE * float(np.median(others)):
+    if _may_be_rudimentary(chain, place - 1):
         return None, "The sacrum was not used as an anchor: the disc above it may lie between S1 and S2."
     pitch = _pitch_mm(chain, slice(max(place - 4, 0), place))
     if pitch is not None and pitch < MIN_LUMBAR_PITCH_MM:
         return None, "The sacrum was not used as an anchor: the levels above it are not of lumbar size."
     return place, ""
+
+
+def _may_be_rudimentary(chain: Chain, last: int) -> bool:
+    """Whether disc `last` is narrower than those above it, or somewhat narrower and much thinner."""
+    disc = chain.discs[last]
+    others = [d for d in chain.discs[max(last - 3, 0) : last] if d is not None]
+    if disc is None or not others:
+        return False
+    area = disc.area_mm2 / float(np.median([d.area_mm2 for d in others]))
+    volume = disc.volume_mm3 / float(np.median([d.volume_mm3 for d in others]))
+    return area < RUDIMENT_SHARE or (area < THIN_RUDIMENT_SHARES[0] and volume < THIN_RUDIMENT_SHARES[1])
 
 
 def _usable_c2(chain: Chain) -> tuple[int | None, str]:
