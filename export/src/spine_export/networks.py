@@ -43,6 +43,7 @@ from spine_export.measurement import (
 from spine_export.nnunet_folder import TrainedNetwork, read_results_folder
 from spine_export.onnx_file import HalfOutput, round_weights, to_onnx
 from spine_export.repository import VERSION, Staging, check_repository
+from spine_export.tensorrt_engine import find_gpu, tensorrt_version
 from spinecore import contract
 from spinecore.network_spec import NetworkSpec
 
@@ -53,6 +54,7 @@ HALF_OUTPUT_TOLERANCE = 2e-3  # one float16 step is 1e-3 of the value
 ENGINE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}
 """Mean logit difference on patches, as a part of the logits' standard deviation (fp16 may run in bf16)."""
 
+WORKSPACE_BYTES = 4 * 2**30
 NETWORK_BATCHING = Batching(contract.NETWORK_BATCH, queue_delay_us=2000, row="patch")
 CNN_BATCHING = Batching(contract.MEASURE_BATCH, queue_delay_us=1000, row="volume")
 
@@ -107,22 +109,46 @@ def export_nnunet(
     )
     ending = str(trained.dataset_json.get("file_ending", ".nii.gz"))
     given = read_images(images, trained.plans, ending) if images else []
+    return export_trained(trained, repository=repository, precision=precision, target=target, images=given)
+
+
+def export_trained(
+    trained: TrainedNetwork,
+    *,
+    repository: Path,
+    precision: Precision = "fp16",
+    target: Target = "openvino",
+    images: Sequence[Image] = (),
+) -> Exported:
+    """As `export_nnunet`, of a results folder that has been read, with images in memory."""
+    model = trained.spec.name
+    _check_request(repository, model, precision, target)
     _check_entries(repository, model, trained.spec)
     content, difference = _network_onnx(trained, precision)
-    files, digest = _network_files(trained, content, precision, given)
+    files, digest = _network_files(trained, content, precision, images)
     spec = replace(trained.spec, sha256=digest, precision=precision)
+    described = replace(trained, spec=spec)
     with Staging(repository) as staging:
         staging.write({f"{model}/{VERSION}/{name}": data for name, data in files.items()})
         staging.write({f"{model}/{VERSION}/{NETWORK_FILE}": spec.to_json().encode()})
         staging.write(_configs(model, content, NETWORK_BATCHING, precision, target))
         entries = _write_stages(staging, spec)
-        described = replace(trained, spec=spec)
-        engine = check_patches(described, staging.folder / model, precision, given[:1])
-        comparisons = check_images(described, staging.folder / model, precision, given)
+        engine = check_patches(described, staging.folder / model, precision, images[:1])
+        comparisons = check_images(described, staging.folder / model, precision, images)
+        if target == "tensorrt":
+            _build_engine(staging, precision)
         staging.commit()
     size = sum(len(data) for data in files.values())
     folder = repository / model / VERSION
     return Exported(folder, digest, size, difference, entries, tuple(comparisons), engine)
+
+
+def _build_engine(staging: Staging, precision: Precision) -> None:
+    """Put the TensorRT engine beside the staged network, for the GPU of this machine."""
+    from spine_export.engine_cache import build_engines
+
+    for _ in build_engines(staging.folder, cache=None, precision=precision, workspace_bytes=WORKSPACE_BYTES):
+        pass
 
 
 def _check_request(repository: Path, model: str, precision: Precision, target: Target) -> None:
@@ -130,6 +156,9 @@ def _check_request(repository: Path, model: str, precision: Precision, target: T
     check_repository(repository)
     if precision == "int8" and target != "openvino":
         raise ExportError(f"INT8 is made for the target openvino, not {target}.")
+    if target == "tensorrt":  # known to be missing before any work is done
+        tensorrt_version()
+        find_gpu()
 
 
 def _check_entries(repository: Path, model: str, spec: NetworkSpec) -> None:
