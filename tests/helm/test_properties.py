@@ -194,14 +194,11 @@ def test_selectors_match(chart: Chart, preset: str) -> None:
             continue
         assert any(wanted <= have.items() for have in labels), each["kind"]
         assert not any(wanted <= have.items() for have in tests), each["kind"]
-    ports = {
-        port["name"]
-        for template in templates
-        for c in containers(template["spec"])
-        for port in c.get("ports", ())
-    }
+    pods = [template["spec"] for template in templates]
+    ports = [port for pod in pods for each in containers(pod) for port in each.get("ports", ())]
+    names = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
     for service in (each for each in manifests if each["kind"] == "Service"):
-        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
 
 
 @pytest.mark.parametrize("preset", PRESETS)
