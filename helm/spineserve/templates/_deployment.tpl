@@ -55,7 +55,7 @@ spec:
       {{- end }}
       {{- with include "spineserve.placement" . | trim }}{{ . | nindent 6 }}{{- end }}
       {{- $init := include "spineserve.modelInit" . }}
-      {{- if or $init $v.gate.enabled }}
+      {{- if or ($init | trim) $v.gate.enabled }}
       initContainers:
         {{- with $init | trim }}{{ . | nindent 8 }}{{- end }}
         {{- if $v.gate.enabled }}

@@ -166,8 +166,8 @@ class LocalPod:
     def start_triton(self) -> None:
         """Run the command and wait for the rendered startup probe.
 
-        As kubelet does, a Triton that ends by itself is started again, at most twice: where processors are short
-        an embedded one sometimes aborts while its stages load (boost's lock_exception).
+        As kubelet does, a Triton that ends by itself is started again, at most twice: where processors are
+        short, an embedded one sometimes aborts while its stages load (boost's lock_exception).
         """
         deadline = time.monotonic() + 120
         restarts = 0
