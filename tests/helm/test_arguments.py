@@ -63,7 +63,7 @@ def test_the_arguments_start_triton_and_the_startup_probe_passes(
     try:
         pod.start_triton()
         for name in ("readinessProbe", "livenessProbe"):
-            assert pod.probe(name, "--model=spine_mri").returncode == 0
+            assert pod.probe(name).returncode == 0
     finally:
         assert pod.stop() == 0
 

@@ -4,13 +4,17 @@ Triton calls itself ready while a stage's process is dead and answers nothing bu
 the stages themselves:
 
 startup
-    a small volume goes through the whole ensemble and comes back as a report
+    a small volume goes through the entry model `spine_mri` and comes back as a report; a repository without
+    it is knocked at
 ready, live
     every model is knocked at: unless it has answered requests since the last look and failed none, each of
     its instances gets the smallest request that fits its inputs. A healthy stage refuses it at once in its
     own words, a network computes it; a dead one answers with Triton's INTERNAL error. No answer within the
     timeout, or a full queue, means busy and passes, until nothing has come from that model for
     ``--hung-after`` seconds.
+
+Which models there are, Triton says only to who has its admin key, in a pod the variable ``POD_UID``; without
+it the stages of SpineServe's own repository are asked.
 
 Exit codes: 0 able, 1 not (the reason is printed), 2 wrong options.
 """
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -32,6 +37,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from spine_server.errors import CanaryError
 
+ENTRY_MODEL = "spine_mri"
 STAGES = ("preprocess", "segment", "nnunet", "identify", "measure_cnn", "report")
 _ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "UINT8", "INT8"), 1),
@@ -40,6 +46,7 @@ _ITEM_BYTES = {
     **dict.fromkeys(("UINT64", "INT64", "FP64"), 8),
 }
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_ADMIN_HEADER = "triton-grpc-protocol-admin-key"
 _OWN_WORDS = "[spineserve:"
 """With these a stage of ours begins an error: it is alive, whatever it says."""
 
@@ -57,17 +64,24 @@ class Record:
 
 
 def knock(
-    url: str, *, models: Iterable[str], timeout_s: float, hung_after_s: float, state: Path
+    url: str, *, models: Iterable[str] | None, timeout_s: float, hung_after_s: float, state: Path
 ) -> list[str]:
-    """One sentence for each model at `url` that cannot work; an empty list when all can."""
+    """One sentence for each model at `url` that cannot work; an empty list when all can.
+
+    `models` None asks all that Triton has loaded, ensembles apart: those have no process of their own.
+    """
     records = _load(state)
     with grpc.insecure_channel(url, options=_UNLIMITED) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         if (problem := _server_problem(stub, timeout_s)) is not None:
             return [problem]
+        try:
+            names = _stages(stub, timeout_s) if models is None else list(models)
+        except grpc.RpcError as error:
+            return [f"Triton does not list its models ({error.code().name})."]
         deadline = time.monotonic() + timeout_s
         problems = []
-        for name in models:
+        for name in names:
             record = records.setdefault(name, Record())
             problem = _model_problem(stub, name, record, deadline)
             if problem is None and _hung(record, hung_after_s):
@@ -75,6 +89,31 @@ def knock(
             problems.append(problem)
     _store(state, records)
     return [problem for problem in problems if problem is not None]
+
+
+def _stages(stub: Any, timeout_s: float) -> list[str]:
+    """The models that do work, whether they are loaded or failed to be."""
+    names = _repository(stub, timeout_s)
+    if names is None:
+        return list(STAGES)
+    return [name for name in names if not _is_ensemble(stub, name, timeout_s)]
+
+
+def _repository(stub: Any, timeout_s: float) -> list[str] | None:
+    """All models but those unloaded on purpose; None without the key that opens this list."""
+    if (key := os.environ.get("POD_UID")) is None:
+        return None
+    metadata = ((_ADMIN_HEADER, key),)
+    index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=timeout_s, metadata=metadata)
+    return [model.name for model in index.models if model.state and model.reason != "unloaded"]
+
+
+def _is_ensemble(stub: Any, name: str, timeout_s: float) -> bool:
+    try:
+        answer = stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=timeout_s)
+    except grpc.RpcError:  # not loaded: to be knocked at, and found broken
+        return False
+    return bool(answer.config.platform == "ensemble")
 
 
 def _server_problem(stub: Any, timeout_s: float) -> str | None:
@@ -170,9 +209,19 @@ def _store(state: Path, records: dict[str, Record]) -> None:
     partial.replace(state)
 
 
-def _startup(url: str, timeout_s: float) -> list[str]:
+def _startup(url: str, timeout_s: float, state: Path) -> list[str]:
     from spine_server.canary import run_canary  # numpy and the rest, needed once only
 
+    with grpc.insecure_channel(url, options=_UNLIMITED) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        if (problem := _server_problem(stub, timeout_s)) is not None:
+            return [problem]
+        try:
+            names = _repository(stub, timeout_s)
+        except grpc.RpcError as error:
+            return [f"Triton does not list its models ({error.code().name})."]
+    if names is not None and ENTRY_MODEL not in names:
+        return knock(url, models=None, timeout_s=timeout_s, hung_after_s=timeout_s, state=state)
     try:
         run_canary(url, timeout_s=timeout_s)
     except CanaryError as error:
@@ -183,16 +232,17 @@ def _startup(url: str, timeout_s: float) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Probe once. Returns the exit code."""
     parsed = _parser().parse_args(arguments)
+    folder = Path(parsed.state_folder or tempfile.gettempdir())
+    state = folder / f"spine-probe-{parsed.kind}.json"
     if parsed.kind == "startup":
-        problems = _startup(parsed.grpc, parsed.timeout)
+        problems = _startup(parsed.grpc, parsed.timeout, state)
     else:
-        folder = Path(parsed.state_folder or tempfile.gettempdir())
         problems = knock(
             parsed.grpc,
-            models=parsed.model or STAGES,
+            models=parsed.model,
             timeout_s=parsed.timeout,
             hung_after_s=parsed.hung_after,
-            state=folder / f"spine-probe-{parsed.kind}.json",
+            state=state,
         )
     for problem in problems:
         print(f"spine-probe {parsed.kind}: {problem}", file=sys.stderr)
@@ -206,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grpc", default="127.0.0.1:8001", metavar="HOST:PORT", help="Triton (default: 127.0.0.1:8001)")
     add("--timeout", type=float, default=10.0, metavar="S", help="for all of it (default: 10)")
     add("--hung-after", type=float, default=120.0, metavar="S", help="longest silence (default: 120)")
-    add("--model", action="append", metavar="NAME", help="models to knock at (default: all stages)")
+    add("--model", action="append", metavar="NAME", help="models to knock at (default: all)")
     add("--state-folder", metavar="DIR", help="where the last look is remembered (default: /tmp)")
     return parser
 

@@ -47,6 +47,8 @@ GPU_ONLY = ("--cuda-memory-pool-byte-size", "--allow-gpu-metrics", "--pinned-mem
 ADDED = ("--backend-directory", "--backend-config")
 KEY = "a-key-of-the-test-0123456789"
 VALUES = {"tls": {"mode": "existingSecret", "secretName": "t"}, "apiKeys": {"existingSecret": "k"}}
+START_PATIENCE_S = 240
+"""Less than the preset's own 600 s, and less than a test may take."""
 POD_UID = "5f0b3b0e-7f63-4f6e-9d9a-0c5d1f6c8f11"
 
 
@@ -169,7 +171,7 @@ class LocalPod:
         As kubelet does, a Triton that ends by itself is started again, at most twice: where processors are
         short, an embedded one sometimes aborts while its stages load (boost's lock_exception).
         """
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + START_PATIENCE_S
         restarts = 0
         self._run_triton()
         while self.probe("startupProbe").returncode:
@@ -191,7 +193,7 @@ class LocalPod:
         command = self.rendered("triton")[name]["exec"]["command"]
         assert command[0] == "python3"
         words = replaced(command[1:], {"--grpc": f"127.0.0.1:{self.port}"})
-        environment = {**os.environ, "TMPDIR": str(self.folder)}
+        environment = {**os.environ, "TMPDIR": str(self.folder), "POD_UID": POD_UID}
         return subprocess.run(
             [sys.executable, *words, *more], env=environment, capture_output=True, text=True, timeout=60
         )
