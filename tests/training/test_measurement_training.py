@@ -1,0 +1,145 @@
+"""The measurement CNN is the paper's, its samples carry the phantom's truth, and it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spine_training.measurement import checkpoint, samples
+from spine_training.measurement.network import TARGETS, MeasurementNet
+from spine_training.measurement.perturb import perturb
+from spine_training.measurement.samples import Samples
+from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate
+from spinecore.disc_frame import DiscFrame
+from spinecore.phantom import PhantomConfig, make_phantom
+
+
+def test_the_network_is_the_papers() -> None:
+    network = MeasurementNet()
+    assert len(network.blocks) == 5
+    for block in network.blocks:
+        kinds = [type(layer) for layer in block]
+        assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d]
+        assert (block[0].kernel_size, block[0].stride, block[3].kernel_size) == ((3, 3, 3), (1, 1, 1), 2)
+    assert [layer.p for layer in network.shared if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
+    heights, canal = network.eval()(torch.zeros(2, 4, 64, 64, 32))
+    assert (heights.shape, canal.shape) == ((2, 4), (2, 1))
+
+
+def test_the_optimiser_is_the_papers(tmp_path: Path) -> None:
+    run = _Run(MeasurementNet(), torch.Generator(), tmp_path)
+    rates = []
+    for _ in range(21):
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        run.optimizer.step()
+        run.decay.step()
+    assert isinstance(run.optimizer, torch.optim.Adam)
+    assert run.optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+    assert [rates[0], rates[10], rates[20]] == pytest.approx([1e-3, 0.9e-3, 0.81e-3])
+
+
+def test_samples_show_their_disc_and_carry_its_truth() -> None:
+    phantom = make_phantom(PhantomConfig(seed=11, region="lumbar", contrast="t2", spacing_mm=(1.5, 1.5, 1.5)))
+    cut = list(samples.jittered_patches(phantom, np.random.default_rng(0)))
+    complete = [disc for disc in phantom.truth.discs if disc.complete]
+    assert len(cut) == len(complete) > 0
+    for (patch, wanted), disc in zip(cut, complete, strict=True):
+        assert patch.shape == (4, 64, 64, 32)
+        np.testing.assert_allclose(
+            wanted,
+            [disc.anterior_mm, disc.middle_mm, disc.posterior_mm, disc.mean_mm, disc.canal_ap_mm],
+            rtol=1e-6,
+        )
+        middle = patch[2, :, 39:41, 15:17].mean(
+            axis=(1, 2)
+        )  # 8 mm anterior of the patch's centre: the disc's own
+        assert middle.sum() == pytest.approx(disc.middle_mm, abs=3.0)
+
+
+def test_served_samples_pair_found_discs_with_their_truth() -> None:
+    phantom = make_phantom(PhantomConfig(seed=11, region="lumbar", contrast="t2", spacing_mm=(1.5, 1.5, 1.5)))
+    cut = list(samples.served_patches(phantom, phantom.classes))
+    truths = {tuple(samples.target(disc)) for disc in phantom.truth.discs if disc.complete}
+    assert len(cut) >= len(truths) - 1
+    assert {tuple(wanted) for _, wanted in cut} <= truths
+
+
+def test_jitter_stays_within_its_bounds() -> None:
+    frame = DiscFrame(
+        np.array([5.0, -3.0, 9.0]),
+        np.array([0.0, 0.0, 1.0]),
+        np.array([0.0, -1.0, 0.0]),
+        np.array([1.0, 0.0, 0.0]),
+    )
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        moved = samples.jittered(frame, rng)
+        assert np.abs(frame.from_lps(moved.origin_mm)).max() <= samples.SHIFT_MM
+        np.testing.assert_allclose(moved.axes.T @ moved.axes, np.eye(3), atol=1e-12)
+        assert np.degrees(np.arccos(moved.e_s @ frame.e_s)) < 9.0
+
+
+def test_perturbed_masks_stay_masks_about_where_they_were() -> None:
+    masks = torch.zeros(8, 3, 64, 64, 32)
+    masks[:, :, 20:40, 20:40, 8:24] = 1.0
+    patches = perturb(torch.randn(8, 64, 64, 32), masks, torch.Generator().manual_seed(0))
+    changed = patches[:, 1:]
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    kept = changed.amax(dim=(2, 3, 4)) > 0
+    overlap = ((changed > 0.5) & (masks > 0.5)).sum(dim=(2, 3, 4)) / masks.sum(dim=(2, 3, 4))
+    assert overlap[kept].min() > 0.75
+
+
+def test_samples_survive_the_disc(tmp_path: Path) -> None:
+    made = _bars(3)
+    made.save(tmp_path / "a.npz")
+    read = Samples.load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(read.masks, made.masks)
+    np.testing.assert_array_equal(read.targets, made.targets)
+
+
+def test_training_learns_a_thickness(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bars = _bars(2 * BATCH_SIZE)
+    spread = {
+        "target_mean": bars.targets.mean(0).tolist(),
+        "target_std": (bars.targets.std(0) + 1e-3).tolist(),
+    }
+    run = _Run(MeasurementNet(**spread), torch.Generator().manual_seed(0), tmp_path)
+    losses = []
+    for _ in range(3):
+        losses += [run.step(*batch) for batch in run.batches(bars)]
+    assert np.mean(losses[-2:]) < np.mean(losses[:2])
+    run.record(0, losses[-1], evaluate(run.network, bars))
+    assert (
+        (tmp_path / "curve.csv")
+        .read_text()
+        .splitlines()[0]
+        .endswith(",".join(f"val_mse_{t}" for t in TARGETS[-1:]))
+    )
+
+
+def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = MeasurementNet(target_mean=(7, 8, 6, 7, 13), target_std=(1, 1, 1, 1, 2)).eval()
+    checkpoint.save(tmp_path / "cnn.pt", network)
+    patches = torch.randn(1, 4, 64, 64, 32)
+    with torch.inference_mode():
+        for ours, theirs in zip(checkpoint.load(tmp_path / "cnn.pt")(patches), network(patches), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def _bars(count: int) -> Samples:
+    """Patches of one bar each, whose thickness is every target."""
+    rng = np.random.default_rng(0)
+    thickness = rng.integers(2, 14, count)
+    masks = np.zeros((count, 3, 64, 64, 32), np.uint8)
+    for i, t in enumerate(thickness):
+        masks[i, 1, 30 : 30 + t, 20:44] = 255
+    targets = np.repeat(thickness[:, None], len(TARGETS), axis=1).astype(np.float32)
+    return Samples(rng.standard_normal((count, 64, 64, 32)).astype(np.float16), masks, targets)

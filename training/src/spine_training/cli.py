@@ -1,0 +1,145 @@
+"""`spine-train`: draw phantoms, train the two networks, export them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    options = _parser().parse_args(arguments)
+    return int(options.run(options) or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spine-train", description=__doc__)
+    parser.add_argument(
+        "--work", type=Path, default=Path("out/training"), help="folder of the run (default: %(default)s)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_data(commands)
+    _add_segment(commands)
+    _add_measure(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    data = commands.add_parser(
+        "data", help="draw phantoms, plan and preprocess them with nnU-Net; adds to what is there"
+    )
+    data.add_argument(
+        "--training", type=int, default=240, metavar="N", help="training phantoms (seeds 0 to N-1)"
+    )
+    data.add_argument(
+        "--validation", type=int, default=24, metavar="N", help="validation phantoms (seeds from 10000)"
+    )
+    data.set_defaults(run=_data)
+
+
+def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    segment = commands.add_parser("segment", help="train the segmentation network; resumes where it stopped")
+    segment.add_argument(
+        "--configuration", choices=[DEMO_CONFIGURATION, PAPER_CONFIGURATION], default=DEMO_CONFIGURATION
+    )
+    segment.add_argument("--epochs", type=int, default=1000)
+    segment.add_argument("--iterations-per-epoch", type=int, default=250)
+    segment.add_argument(
+        "--budget-s", type=float, help="seconds of training; the learning rate decays over them"
+    )
+    segment.add_argument("--warm-up", type=float, default=0.0, help="share of the length on smaller patches")
+    segment.add_argument("--seed", type=int, default=1)
+    segment.add_argument("--fresh", action="store_true", help="start anew even if there is a checkpoint")
+    segment.set_defaults(run=_segment)
+
+
+def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    measure = commands.add_parser("measure", help="train the measurement CNN")
+    measure.add_argument(
+        "--phantoms", type=int, default=400, metavar="N", help="training phantoms (seeds from 0)"
+    )
+    measure.add_argument("--epochs", type=int, default=30)
+    measure.add_argument(
+        "--network",
+        type=Path,
+        metavar="FOLDER",
+        help="exported segmentation network (model_repository/nnunet/1)",
+    )
+    measure.add_argument("--seed", type=int, default=1)
+    measure.set_defaults(run=_measure)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser(
+        "export-demo", help="slim checkpoints, curves and the demo networks from this run"
+    )
+    export.add_argument("--into", type=Path, default=Path("model_repository"), help="model repository")
+    export.add_argument("--weights", type=Path, default=Path("training/weights"))
+    export.add_argument("--curves", type=Path, default=Path("training/curves"))
+    export.add_argument("--checkpoint", default="checkpoint_final.pth")
+    export.set_defaults(run=_export_demo)
+
+
+def _data(options: argparse.Namespace) -> None:
+    from spine_training.data import prepare_data
+
+    added = prepare_data(Workspace(options.work), training=options.training, validation=options.validation)
+    print(f"{len(added)} cases added")
+
+
+def _segment(options: argparse.Namespace) -> None:
+    from spine_training.allocator import restart_with_settings
+
+    restart_with_settings()
+    from spine_training.segment import train_segmentation
+
+    results = train_segmentation(
+        Workspace(options.work),
+        configuration=options.configuration,
+        epochs=options.epochs,
+        iterations_per_epoch=options.iterations_per_epoch,
+        budget_s=options.budget_s,
+        warm_up=options.warm_up,
+        seed=options.seed,
+        resume=not options.fresh,
+    )
+    print(results)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from spine_training.allocator import restart_with_settings
+
+    restart_with_settings()
+    from spine_training.evaluate import SegmentationModel
+    from spine_training.measurement.train import train_measurement
+
+    checkpoint = train_measurement(
+        options.work / "measure",
+        phantoms=options.phantoms,
+        epochs=options.epochs,
+        seed=options.seed,
+        network=SegmentationModel.load(options.network) if options.network else None,
+    )
+    print(checkpoint)
+
+
+def _export_demo(options: argparse.Namespace) -> None:
+    from spine_training.demo import export_demo
+
+    for line in export_demo(
+        Workspace(options.work),
+        repository=options.into,
+        weights=options.weights,
+        curves=options.curves,
+        checkpoint=options.checkpoint,
+    ):
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""`spine-train data`: phantoms drawn, planned and preprocessed; may run again to add cases at any time."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from spine_training.dataset import (
+    TRAINING_SEEDS,
+    VALIDATION_SEEDS,
+    preprocess_cases,
+    preprocessed_cases,
+    write_dataset_json,
+    write_phantoms,
+)
+from spine_training.plans import make_plans
+from spine_training.workspace import Workspace
+
+PLANNING_CASES = 40
+
+
+def prepare_data(workspace: Workspace, *, training: int, validation: int) -> list[str]:
+    """Bring the dataset to `training` and `validation` phantoms; returns the names preprocessed now.
+
+    The plans are made once, from the first cases. A training that is running picks new cases up.
+    """
+    workspace.activate()
+    seeds = _interleaved(training, validation)
+    if not workspace.plans_file.exists():
+        write_phantoms(workspace, seeds[:PLANNING_CASES])
+        write_dataset_json(workspace)
+        make_plans(workspace)
+    done = set(preprocessed_cases(workspace))
+    added = []
+    for seed in seeds:
+        for name in write_phantoms(workspace, [seed]):
+            if name not in done:
+                preprocess_cases(workspace, [name])
+                added.append(name)
+    write_dataset_json(workspace)
+    return added
+
+
+def _interleaved(training: int, validation: int) -> list[int]:
+    """The first seeds of both ranges, validation spread through the beginning."""
+    pairs = zip_longest(TRAINING_SEEDS[:training], VALIDATION_SEEDS[:validation])
+    return [seed for pair in pairs for seed in pair if seed is not None]

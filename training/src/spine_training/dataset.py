@@ -1,0 +1,133 @@
+"""Phantoms as an nnU-Net dataset: which seed becomes what, raw NIfTI files, preprocessed cases.
+
+Case names say their split and seed: ``train_00042``, ``val_10007``. Seeds from 900000 on are held out: they
+belong to the acceptance test and are never drawn here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from spine_training.workspace import PAPER_CONFIGURATION, Workspace
+from spinecore.labels import Class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spinecore.phantom import Contrast, Phantom, PhantomConfig, Region
+
+TRAINING_SEEDS = range(10_000)
+VALIDATION_SEEDS = range(10_000, 20_000)
+REGION_WEIGHTS = {"lumbar": 0.4, "cervical": 0.3, "thoracic": 0.2, "none": 0.1}
+CONTRAST_WEIGHTS = {"random": 0.3, "t2": 0.35, "t1": 0.25, "fatsat": 0.1}
+FILE_ENDING = ".nii"
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def case_name(seed: int) -> str:
+    """``train_00042`` or ``val_10007``; ValueError for a seed that belongs to neither."""
+    for split, seeds in (("train", TRAINING_SEEDS), ("val", VALIDATION_SEEDS)):
+        if seed in seeds:
+            return f"{split}_{seed:05d}"
+    raise ValueError(f"seed {seed} is neither for training (0-9999) nor for validation (10000-19999)")
+
+
+def phantom_config(seed: int) -> PhantomConfig:
+    """What phantom a seed stands for: region and contrast drawn by weight from the seed itself."""
+    from spinecore.phantom import PhantomConfig
+
+    rng = np.random.default_rng([seed, 201])
+    region = rng.choice(list(REGION_WEIGHTS), p=list(REGION_WEIGHTS.values()))
+    contrast = rng.choice(list(CONTRAST_WEIGHTS), p=list(CONTRAST_WEIGHTS.values()))
+    return PhantomConfig(
+        seed=seed, region=cast("Region", str(region)), contrast=cast("Contrast", str(contrast))
+    )
+
+
+def draw_phantom(seed: int) -> Phantom:
+    """The phantom of a training or validation seed."""
+    from spinecore.phantom import make_phantom
+
+    return make_phantom(phantom_config(seed))
+
+
+def write_phantoms(workspace: Workspace, seeds: Iterable[int]) -> list[str]:
+    """Write the phantoms of `seeds` as raw cases, those already there excepted; returns all their names."""
+    names = []
+    for seed in seeds:
+        name = case_name(seed)
+        if not (workspace.raw / "labelsTr" / f"{name}{FILE_ENDING}").exists():
+            phantom = draw_phantom(seed)
+            write_raw_case(workspace, name, phantom.image, phantom.classes, phantom.affine)
+        names.append(name)
+    return names
+
+
+def write_raw_case(
+    workspace: Workspace,
+    name: str,
+    image: NDArray[Any],
+    classes: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+) -> None:
+    """Write image and class map, both (Z, Y, X) with an LPS `affine` of (x, y, z), as nnU-Net's raw files."""
+    for folder, suffix, voxels in (("imagesTr", "_0000", image), ("labelsTr", "", classes)):
+        target = workspace.raw / folder / f"{name}{suffix}{FILE_ENDING}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = np.ascontiguousarray(voxels.transpose(2, 1, 0))
+        nib.save(nib.Nifti1Image(data, _LPS_TO_RAS @ affine), target)  # type: ignore[no-untyped-call]
+
+
+def write_dataset_json(workspace: Workspace) -> None:
+    """nnU-Net's description of the dataset, counting the raw cases present."""
+    content = {
+        "name": "SpineServe procedural spine phantoms",
+        "channel_names": {"0": "MR"},
+        "labels": {member.name.lower(): int(member) for member in Class},
+        "numTraining": len(raw_cases(workspace)),
+        "file_ending": FILE_ENDING,
+        "overwrite_image_reader_writer": "NibabelIOWithReorient",
+    }
+    for folder in (workspace.raw, workspace.preprocessed):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def raw_cases(workspace: Workspace) -> list[str]:
+    """Names of the raw cases present, sorted."""
+    return sorted(path.name.removesuffix(FILE_ENDING) for path in (workspace.raw / "labelsTr").glob("*.nii"))
+
+
+def preprocessed_folder(workspace: Workspace) -> Path:
+    """Folder of the preprocessed cases, shared by both configurations."""
+    plans = json.loads(workspace.plans_file.read_text())
+    return workspace.preprocessed / str(plans["configurations"][PAPER_CONFIGURATION]["data_identifier"])
+
+
+def preprocessed_cases(workspace: Workspace) -> list[str]:
+    """Names of the preprocessed cases present, sorted; the properties file is written last."""
+    return sorted(path.stem for path in preprocessed_folder(workspace).glob("*.pkl"))
+
+
+def preprocess_cases(workspace: Workspace, names: Iterable[str]) -> None:
+    """Run nnU-Net's own preprocessor on the named raw cases, one after the other."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(json.loads(workspace.plans_file.read_text()))
+    configuration = plans.get_configuration(PAPER_CONFIGURATION)
+    dataset_json = json.loads((workspace.preprocessed / "dataset.json").read_text())
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    folder = preprocessed_folder(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        image = workspace.raw / "imagesTr" / f"{name}_0000{FILE_ENDING}"
+        labels = workspace.raw / "labelsTr" / f"{name}{FILE_ENDING}"
+        preprocessor.run_case_save(
+            str(folder / name), [str(image)], str(labels), plans, configuration, dataset_json
+        )

@@ -1,0 +1,35 @@
+"""The measurement CNN's checkpoint: weights and what they were trained on, readable with weights_only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spine_training.measurement.network import MeasurementNet
+
+FORMAT = 1
+
+
+def save(
+    path: Path, network: MeasurementNet, *, notes: dict[str, Any] | None = None, half: bool = False
+) -> None:
+    """Write the weights (in float16 if `half`) and plain notes, aside first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {key: _halved(value) if half else value for key, value in network.state_dict().items()}
+    aside = path.with_suffix(".part")
+    torch.save({"format": FORMAT, "weights": weights, "notes": notes or {}}, aside)
+    aside.replace(path)
+
+
+def load(path: Path) -> MeasurementNet:
+    """The network in evaluation mode."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    network = MeasurementNet()
+    network.load_state_dict(content["weights"])
+    return network.eval()
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() and value.numel() >= 1024 else value

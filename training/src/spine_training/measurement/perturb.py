@@ -1,0 +1,58 @@
+"""Random changes to patches while training: masks as networks predict them, images as scanners vary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+WOBBLE_GRID = (9, 9, 5)  # control points of the field that moves mask borders
+WOBBLE = 0.35
+BORDER_SHIFT = 0.25  # of the mask value; about half a voxel with the blur below
+SHARPNESS = (1.0, 4.0)
+LOST_MASK = 0.03
+NOISE = 0.25
+GAMMA = 0.3
+
+
+def perturb(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+    """Patches (N, 4, 64, 64, 32) of z-scored images (N, 64, 64, 32) and masks (N, 3, 64, 64, 32), 0..1."""
+    return torch.cat([_image(images, generator)[:, None], _masks(masks, generator)], dim=1)
+
+
+def _image(images: Tensor, generator: torch.Generator) -> Tensor:
+    count = len(images)
+    low = images.amin(dim=(1, 2, 3), keepdim=True)
+    span = (images.amax(dim=(1, 2, 3), keepdim=True) - low).clamp_min(1e-3)
+    gamma = torch.exp(_uniform((count, 1, 1, 1), GAMMA, generator))
+    changed = ((images - low) / span) ** gamma
+    noise = torch.rand((count, 1, 1, 1), generator=generator) * NOISE
+    mean, std = (
+        changed.mean(dim=(1, 2, 3), keepdim=True),
+        changed.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6),
+    )
+    return (changed - mean) / std + noise * torch.randn(images.shape, generator=generator)
+
+
+def _masks(masks: Tensor, generator: torch.Generator) -> Tensor:
+    count = len(masks)
+    smooth = functional.avg_pool3d(masks, 3, stride=1, padding=1)
+    share = torch.rand((count, 1, 1, 1, 1), generator=generator)
+    softened = masks + share * (smooth - masks)
+    field = (
+        torch.randn((count, 3, *WOBBLE_GRID), generator=generator)
+        * WOBBLE
+        * torch.rand(1, generator=generator)
+    )
+    wobble = functional.interpolate(field, size=masks.shape[2:], mode="trilinear", align_corners=True)
+    shift = _uniform((count, 3, 1, 1, 1), BORDER_SHIFT, generator)
+    low, high = SHARPNESS
+    sharpness = low + (high - low) * torch.rand((count, 1, 1, 1, 1), generator=generator)
+    border = ((softened > 0.02) & (softened < 0.98)).float()
+    moved = ((softened - 0.5 + (shift + wobble) * border) * sharpness + 0.5).clamp(0.0, 1.0)
+    kept = (torch.rand((count, 3, 1, 1, 1), generator=generator) > LOST_MASK).float()
+    return moved * kept
+
+
+def _uniform(shape: tuple[int, ...], reach: float, generator: torch.Generator) -> Tensor:
+    return (torch.rand(shape, generator=generator) * 2 - 1) * reach

@@ -1,0 +1,145 @@
+"""Train the measurement CNN as the paper does: MSE, Adam (0.9, 0.999), 0.001 times 0.9 every 10 epochs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spine_training.dataset import TRAINING_SEEDS, VALIDATION_SEEDS
+from spine_training.measurement import checkpoint
+from spine_training.measurement.network import TARGETS, MeasurementNet
+from spine_training.measurement.perturb import perturb
+from spine_training.measurement.samples import Samples, join, samples_of_seed
+
+if TYPE_CHECKING:
+    from spine_training.evaluate import SegmentationModel
+
+BATCH_SIZE = 16
+LEARNING_RATE = 1e-3
+BETAS = (0.9, 0.999)
+DECAY, DECAY_EPOCHS = 0.9, 10
+VALIDATION_PHANTOMS = 30
+CHECKPOINT = "measurement.pt"
+CURVE = "curve.csv"
+
+
+def train_measurement(
+    folder: Path, *, phantoms: int, epochs: int, seed: int = 1, network: SegmentationModel | None = None
+) -> Path:
+    """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation error.
+
+    With a segmentation `network` half of the patches are cut as the server cuts them, and so are all those
+    that validate.
+    """
+    validation = cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
+    training = cached_samples(folder, TRAINING_SEEDS[:phantoms], None)
+    if network is not None:
+        training = join([training, cached_samples(folder, TRAINING_SEEDS[:phantoms], network)])
+    torch.manual_seed(seed)
+    run = _Run(MeasurementNet(**_spread(training)), torch.Generator().manual_seed(seed), folder)
+    for epoch in range(epochs):
+        run.epoch(epoch, training, validation)
+    return folder / CHECKPOINT
+
+
+def cached_samples(folder: Path, seeds: range, network: SegmentationModel | None) -> Samples:
+    """Samples of the phantoms of `seeds`, cut once and kept under ``folder/true`` or ``folder/served``."""
+    parts = []
+    for seed in seeds:
+        path = folder / ("true" if network is None else "served") / f"{seed:05d}.npz"
+        if path.exists():
+            parts.append(Samples.load(path))
+        elif (found := samples_of_seed(seed, network=network)) is not None:
+            found.save(path)
+            parts.append(found)
+    return join(parts)
+
+
+def evaluate(network: MeasurementNet, samples: Samples) -> NDArray[np.float64]:
+    """(5,) mean squared error in mm², in the order of TARGETS, on unchanged patches."""
+    network.eval()
+    errors = []
+    with torch.inference_mode():
+        for start in range(0, len(samples), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            images, masks, targets = _tensors(samples, np.arange(len(samples))[part])
+            heights, canal = network(torch.cat([images[:, None], masks], dim=1))
+            errors.append((torch.cat([heights, canal], dim=1) - targets).square())
+    return np.asarray(torch.cat(errors).mean(dim=0), dtype=np.float64)
+
+
+class _Run:
+    """One training: network, optimiser, curve."""
+
+    def __init__(self, network: MeasurementNet, generator: torch.Generator, folder: Path) -> None:
+        self.network = network
+        self.generator = generator
+        self.folder = folder
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
+        self.decay = torch.optim.lr_scheduler.StepLR(self.optimizer, DECAY_EPOCHS, DECAY)
+        self.best = float("inf")
+
+    def epoch(self, number: int, training: Samples, validation: Samples) -> None:
+        """One pass over the training set, then validation; keeps the best network."""
+        self.network.train()
+        losses = [self.step(*batch) for batch in self.batches(training)]
+        self.decay.step()
+        errors = evaluate(self.network, validation)
+        self.record(number, float(np.mean(losses)), errors)
+        if errors.mean() < self.best:
+            self.best = float(errors.mean())
+            mse = dict(zip(TARGETS, errors.tolist(), strict=True))
+            checkpoint.save(
+                self.folder / CHECKPOINT, self.network, notes={"epoch": number, "validation_mse_mm2": mse}
+            )
+
+    def batches(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled batches of (patches, targets in mm); the last partial one is left out."""
+        order = torch.randperm(len(samples), generator=self.generator).numpy()
+        for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
+            images, masks, targets = _tensors(samples, order[start : start + BATCH_SIZE])
+            yield perturb(images, masks, self.generator), targets
+
+    def step(self, patches: Tensor, targets: Tensor) -> float:
+        """One optimiser step on standardised targets; returns the loss."""
+        wanted = (targets - self.network.target_mean) / self.network.target_std
+        with torch.autocast(
+            "cpu", dtype=torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False)
+        ):
+            found = self.network.standardised(patches)
+        loss = torch.nn.functional.mse_loss(found.float(), wanted)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def record(self, number: int, loss: float, errors: NDArray[np.float64]) -> None:
+        """Append one line to the curve and print it."""
+        path = self.folder / CURVE
+        new = not path.exists()
+        with path.open("a", newline="") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["epoch", "train_loss", *(f"val_mse_{name}" for name in TARGETS)])
+            writer.writerow([number, f"{loss:.5f}", *(f"{e:.4f}" for e in errors)])
+        print(f"epoch {number}: loss {loss:.4f}, MSE mm² {np.round(errors, 3).tolist()}", flush=True)
+
+
+def _tensors(samples: Samples, which: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    images = torch.from_numpy(samples.images[which].astype(np.float32))
+    masks = torch.from_numpy(samples.masks[which].astype(np.float32) / 255.0)
+    return images, masks, torch.from_numpy(samples.targets[which])
+
+
+def _spread(samples: Samples) -> dict[str, list[float]]:
+    return {
+        "target_mean": [float(v) for v in samples.targets.mean(axis=0)],
+        "target_std": [float(v) for v in samples.targets.std(axis=0)],
+    }

@@ -1,0 +1,74 @@
+"""Train the segmentation network: nnU-Net's own machinery, started and resumed from here."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from spine_training.schedule import BUDGET_ENV, EPOCHS_ENV, ITERATIONS_ENV, WARM_UP_ENV
+from spine_training.workspace import DEMO_CONFIGURATION, Workspace
+
+if TYPE_CHECKING:
+    from spine_training.nnunet_trainer import SpineTrainer
+
+FOLD = 0
+LATEST = "checkpoint_latest.pth"
+FINAL = "checkpoint_final.pth"
+
+
+def train_segmentation(
+    workspace: Workspace,
+    *,
+    configuration: str = DEMO_CONFIGURATION,
+    epochs: int | None = None,
+    iterations_per_epoch: int | None = None,
+    budget_s: float | None = None,
+    warm_up: float | None = None,
+    seed: int = 1,
+    resume: bool = True,
+) -> Path:
+    """Train fold 0 and return nnU-Net's results folder; goes on from the latest checkpoint if there is one.
+
+    The length is `epochs` x `iterations_per_epoch`, or `budget_s` seconds of training in all; `warm_up` is
+    the share of it on smaller patches. The seed fixes
+    the initial weights and the order of patches, not the rounding of parallel sums or what the clock allows.
+    """
+    length = {
+        EPOCHS_ENV: epochs,
+        ITERATIONS_ENV: iterations_per_epoch,
+        BUDGET_ENV: budget_s,
+        WARM_UP_ENV: warm_up,
+    }
+    os.environ.update({name: str(value) for name, value in length.items() if value is not None})
+    os.environ.setdefault("nnUNet_n_proc_DA", "1")
+    _seed_everything(seed)
+    trainer = make_trainer(workspace, configuration)
+    trainer.initialize()
+    latest = Path(trainer.output_folder) / LATEST
+    if resume and latest.exists():
+        trainer.load_checkpoint(str(latest))
+    trainer.run_training()
+    return workspace.results(configuration)
+
+
+def make_trainer(workspace: Workspace, configuration: str) -> SpineTrainer:
+    """The trainer of fold 0 on the best device there is."""
+    from spine_training.nnunet_trainer import SpineTrainer
+
+    workspace.activate()
+    plans = json.loads(workspace.plans_file.read_text()) | {"continue_training": False}
+    dataset_json = json.loads((workspace.preprocessed / "dataset.json").read_text())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return SpineTrainer(plans, configuration, FOLD, dataset_json, device)
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
