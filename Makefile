@@ -15,7 +15,7 @@ PORT   ?= 8001
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow lint format accuracy clean setup setup-dev
+.PHONY: help demo serve test test-slow lint format accuracy chart clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 
 accuracy: $(VENV)/.dev ## held-out phantoms through a running server: Dice, level names, errors in mm
 	@$(BIN)/python -m spine_training.accuracy --out $(OUT)/accuracy
+
+chart: $(VENV)/.dev ## the Helm chart: lint, strict schemas, alerts' unit tests, and the CPU preset really run
+	@$(BIN)/python scripts/chart_tools.py
+	@$(BIN)/python scripts/chart_values_table.py --check
+	@$(BIN)/python -m pytest tests/helm tests/server/gate
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@$(BIN)/ruff check .
