@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import pydoc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,13 +79,20 @@ def _architecture(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoin
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
             network: nn.Module = build(*leading, channels, heads, enable_deep_supervision=False)
-    except ImportError:
-        raise Unsupported(
-            f"The architecture {names[0]!r} of the plans is unknown here; install the package that holds it."
-        ) from None
     except Exception as error:  # whatever a foreign architecture raises on arguments that are not its own
+        if isinstance(error, ImportError) or not _is_known(names[0]):
+            raise Unsupported(
+                f"The architecture {names[0]!r} of the plans is unknown here; install its package."
+            ) from None
         raise ModelError(f"The architecture {names[0]!r} cannot be built from the plans: {error}") from None
     return network
+
+
+def _is_known(name: str) -> bool:
+    try:
+        return pydoc.locate(name) is not None
+    except pydoc.ErrorDuringImport:
+        return False
 
 
 def find_trainer(name: str) -> Any:

@@ -27,8 +27,10 @@ ALL = "all"
 _FOLD = re.compile(r"fold_(\d+|all)")
 _NEEDED = ("network_weights", "trainer_name", "init_args")
 
+_SCALAR: Any = np.float64(0.0).__reduce__()[0]  # numpy's reconstructor of scalars
 NUMPY_SCALARS: list[Any] = [
-    np.core.multiarray.scalar,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy 1 writes it
+    (_SCALAR, "numpy._core.multiarray.scalar"),  # as numpy 2 does
     np.dtype,
     *{type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "b1")},
 ]
@@ -110,7 +112,7 @@ def _load(path: Path, place: str, *, trusted: bool) -> Any:
     except UnpicklingError as error:
         if (kind := _refused_type(str(error))) is not None:
             raise ExportError(
-                f"{place} holds a pickled {kind}, which the weights-only mode refuses; pass --trust-checkpoint "
+                f"{place} holds a pickled {kind}, which weights-only mode refuses; pass --trust-checkpoint "
                 "if you trust where it comes from."
             ) from None
         raise ModelError(f"{place} is damaged: it cannot be read as a checkpoint.") from None

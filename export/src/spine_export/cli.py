@@ -1,7 +1,7 @@
 """`spine-export`: trained networks into Triton's model repository, and the proof that they answer the same.
 
-Exit codes: 0 done; 1 a verification that misses its tolerance; 2 anything else that stands in the way, told in one
-sentence, with nothing half-written.
+Exit codes: 0 done; 1 a verification that misses its tolerance; 2 anything else that stands in the way,
+told in one sentence, with nothing half-written.
 """
 
 from __future__ import annotations

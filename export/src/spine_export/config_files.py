@@ -20,7 +20,7 @@ ONNX_FILE, IR_FILE, PLAN_FILE = "model.onnx", "model.xml", "model.plan"
 MAX_TENSOR_ELEMENTS = 2**31 - 1
 """cuDNN and TensorRT take no larger tensor in a convolution."""
 
-_TYPES = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16"}
+_TYPES: dict[int, str] = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.FLOAT16: "TYPE_FP16"}
 
 
 @dataclass(frozen=True)

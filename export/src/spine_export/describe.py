@@ -37,7 +37,10 @@ _RESAMPLING_KEYWORDS = {
         *("separate_z_anisotropy_threshold", "mode", "aniso_axis_mode"),
     },
 }
-_DEFAULTS = {"default": {"order": 3, "force_separate_z": False}, "torch": {"force_separate_z": None}}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "default": {"order": 3, "force_separate_z": False},
+    "torch": {"force_separate_z": None},
+}
 _TORCH_MODES = {"mode": "linear", "aniso_axis_mode": "nearest-exact"}
 
 
@@ -79,7 +82,7 @@ def _describe(
     manager = PlansManager(plans)
     if configuration not in plans["configurations"]:
         raise ModelError(
-            f"Plans and checkpoint disagree: plans.json lacks the checkpoint's configuration {configuration!r}."
+            f"Plans and checkpoint disagree: plans.json lacks the configuration {configuration!r}."
         )
     chosen = manager.get_configuration(configuration).configuration
     _refuse_unsupported(plans, chosen, configuration)

@@ -1,4 +1,4 @@
-"""TensorRT engines for a repository: built once per kind of GPU, kept in a cache, never loaded where they don't fit.
+"""TensorRT engines for a repository: built once per kind of GPU, kept, never loaded where they don't fit.
 
 An engine fits one compute capability, one TensorRT version, one ONNX file, one precision and one batch range.
 All of these are in its key, which names its folder in the cache, and in full in the sidecar ``engine.json``

@@ -80,7 +80,7 @@ def require_close(difference: Difference, *, mean_of_spread: float, engine: str)
     if not difference.mean <= mean_of_spread * max(difference.spread, 1e-6):
         raise GateError(
             f"{engine} does not compute what torch does: mean difference {difference.mean:.2e} where the "
-            f"logits' standard deviation is {difference.spread:.2e} (at most {mean_of_spread:g} of it is taken)."
+            f"logits' deviation is {difference.spread:.2e} (at most {mean_of_spread:g} of it is allowed)."
         )
 
 

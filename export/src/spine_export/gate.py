@@ -1,6 +1,6 @@
 """The gate: an exported network through the real pipeline, against nnUNetPredictor, on the same images.
 
-Ours: the request as a client sends it, `spinecore`'s pre- and post-processing, and the engine the server runs.
+Ours: the request as a client sends it, `spinecore`'s pre- and post-processing, and the server's engine.
 Theirs: nnunetv2's predictor on torch, in float32 on the CPU.
 """
 
@@ -35,7 +35,7 @@ COUNTED_FROM_VOXELS = 1000
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is asked of a precision: least fraction of equal voxels, worst and mean Dice of counted classes."""
+    """What is asked of a precision: least part of equal voxels, worst and mean Dice of counted classes."""
 
     equal_voxels: float = 0.0
     worst_dice: float = 0.0
@@ -168,7 +168,7 @@ def nnunet_answer(image: Image, trained: TrainedNetwork) -> Answer:
 
 
 def make_predictor(trained: TrainedNetwork) -> Any:
-    """nnUNetPredictor on the CPU with the folds of `trained`, stepping and mirroring as its description says."""
+    """nnUNetPredictor on the CPU with the folds of `trained`, stepping and mirroring as described."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -197,7 +197,7 @@ def make_predictor(trained: TrainedNetwork) -> Any:
 def _dice(
     ours: NDArray[np.integer[Any]], theirs: NDArray[np.integer[Any]], spec: NetworkSpec
 ) -> dict[str, tuple[float, int]]:
-    """Label -> Dice between the two maps and its voxels in nnU-Net's; labels that neither shows are left out."""
+    """Label -> Dice between the maps and its voxels in nnU-Net's; labels that neither shows are left out."""
     found = {}
     for name, number in _painted_numbers(spec).items():
         mine, other = ours == number, theirs == number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def _read(name: str, files: list[Path], plans: dict[str, Any]) -> Image:
         array, properties = (
             PlansManager(plans).image_reader_writer_class().read_images([str(f) for f in files])
         )
-        volume = _read_volume(files)
+        volume = read_volume(files)
     except Exception as error:  # whatever the readers' libraries raise on a damaged file
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(f"--images: {name} cannot be read: {first}") from None
@@ -90,12 +91,12 @@ def _read(name: str, files: list[Path], plans: dict[str, Any]) -> Image:
     return Image(name, volume, np.asarray(array, dtype=np.float32), (a, b, c))
 
 
-def _read_volume(files: list[Path]) -> Volume:
+def read_volume(files: list[Path]) -> Volume:
     """The files' voxels as they are stored, and their affine in LPS mm, which is SimpleITK's own frame."""
-    import SimpleITK
 
-    images = [SimpleITK.ReadImage(str(file)) for file in files]
-    arrays = [SimpleITK.GetArrayFromImage(image) for image in images]
+    sitk: Any = importlib.import_module("SimpleITK")
+    images = [sitk.ReadImage(str(file)) for file in files]
+    arrays = [sitk.GetArrayFromImage(image) for image in images]
     affine = np.eye(4)
     direction = np.array(images[0].GetDirection()).reshape(3, 3)
     affine[:3, :3] = direction * np.array(images[0].GetSpacing())

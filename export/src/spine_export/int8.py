@@ -1,7 +1,7 @@
 """INT8 for OpenVINO: post-training quantisation by nncf, calibrated on real preprocessed patches.
 
-Convolutions run in 8 bits (weights per channel, activations per tensor); normalisations stay in float. Needs the
-extra ``spineserve-export[int8]``.
+Convolutions run in 8 bits (weights per channel, activations per tensor); normalisations stay in float.
+Needs the extra ``spineserve-export[int8]``.
 """
 
 from __future__ import annotations

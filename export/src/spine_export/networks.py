@@ -187,7 +187,7 @@ def _network_onnx(trained: TrainedNetwork, precision: Precision) -> tuple[bytes,
 def _network_files(
     trained: TrainedNetwork, content: bytes, precision: Precision, images: Sequence[Image]
 ) -> tuple[dict[str, bytes], str]:
-    """Files beside network.json, and the SHA-256 of what is served (INT8: of model.xml and model.bin in turn)."""
+    """Files beside network.json, and the SHA-256 of what is served (INT8: model.xml and model.bin)."""
     files = {ONNX_FILE: content}
     if precision != "int8":
         return files, sha256(content)

@@ -1,6 +1,6 @@
 """Reads an nnU-Net results folder: the network with its weights, and what the server must know about it.
 
-Expected inside, as nnU-Net writes them: ``plans.json``, ``dataset.json`` and ``fold_<N>/checkpoint_final.pth``.
+Expected inside, as nnU-Net writes them: ``plans.json``, ``dataset.json``, ``fold_<N>/checkpoint_final.pth``.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,7 +56,7 @@ def to_onnx(
     half_weights: bool = True,
 ) -> bytes:
     """ONNX file of `network` for inputs (N, *input_shape) float32."""
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # the TorchScript exporter takes it, its signature does not say so
     names = [input_name, *output_names]
     try:
         with torch.no_grad(), warnings.catch_warnings():

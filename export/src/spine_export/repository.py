@@ -17,7 +17,7 @@ _PUBLIC = 0o755
 
 
 def check_repository(repository: Path) -> None:
-    """ExportError if `repository` is something else than a model repository, an empty folder or a new path."""
+    """ExportError if `repository` is no model repository, empty folder or new path."""
     if not repository.exists():
         if not repository.parent.is_dir():
             raise ExportError(f"The folder {repository.parent} for the model repository does not exist.")

@@ -1,7 +1,7 @@
 """What a network's classes are in the spine: from a table of the user's, or from label names.
 
-Roles are those of `spinecore.findings.ROLES`: vertebra, disc, canal, sacrum, c2. Several classes may share one
-(a network that predicts each level directly), since `identify` tells the instances apart itself.
+Roles are those of `spinecore.findings.ROLES`: vertebra, disc, canal, sacrum, c2. Several classes may
+share one (a network that predicts each level directly), since `identify` tells the instances apart itself.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The Python stages and the ensembles around a network: which there are, and their files under its name.
 
-Their one source is SpineServe's own repository (``model_repository/`` of the checkout, the same files inside
-a wheel). A network of the default name `nnunet` gets them as they are. One of another name N gets
+Their one source is SpineServe's own repository, ``model_repository/`` of the checkout. A network of the
+default name `nnunet` gets them as they are. One of another name N gets
 ``preprocess_N``, ``segment_N`` and the entry ``segmentation_N`` that point to it, so that several models live
 side by side; with roles in the spine also ``identify_N``, ``report_N`` and ``spine_mri_N``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
 from spine_export.errors import ExportError
+from spine_server.errors import PreconditionError
+from spine_server.repository import REPOSITORY_VARIABLE, default_repository
 
 DEFAULT_NETWORK = "nnunet"
 DEFAULT_CNN = "measure_cnn"
@@ -33,8 +36,8 @@ def check_name(name: str, *, reserved: Iterable[str]) -> None:
     taken = name in reserved or any(name == s or name.startswith(f"{s}_") for s in ALL_STAGES)
     if not _NAME.fullmatch(name) or taken:
         raise ExportError(
-            f"A network cannot be called {name!r}: letters, digits, '.', '_' and '-', and none of the names of "
-            f"the stages ({', '.join(ALL_STAGES)})."
+            f"A network cannot be called {name!r}: letters, digits, '.', '_' and '-', and none of the "
+            f"stages' names ({', '.join(ALL_STAGES)})."
         )
 
 
@@ -62,13 +65,19 @@ def stage_files(stages: Iterable[str], network: str, *, cnn: str = DEFAULT_CNN) 
 
 
 def source_folder() -> Path:
-    """Where the stages' files are; ExportError if neither in this package nor in a checkout around it."""
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "stages_source", *(parent / "model_repository" for parent in here.parents)):
+    """Where the stages' files are: the checkout's repository, or the one that the server takes by default.
+
+    ExportError if there is none.
+    """
+    candidates = [parent / "model_repository" for parent in Path(__file__).resolve().parents]
+    with contextlib.suppress(PreconditionError):
+        candidates.append(default_repository())
+    for folder in candidates:
         if all((folder / stage / _CONFIG).is_file() for stage in ALL_STAGES):
             return folder
     raise ExportError(
-        "The stages' files are neither in this package nor in a checkout around it; reinstall it."
+        "The stages' files are not found: run from a checkout, or name its model_repository by "
+        f"{REPOSITORY_VARIABLE}."
     )
 
 
@@ -80,4 +89,5 @@ def _renamed(config: bytes, stage: str, network: str, cnn: str) -> bytes:
     for parameter in parsed.parameters.values():
         parameter.string_value = names.get(parameter.string_value, parameter.string_value)
     header = f"# The stage {stage} for the network {network}; made by spine-export.\n"
-    return (header + text_format.MessageToString(parsed)).encode()
+    text: str = text_format.MessageToString(parsed)
+    return (header + text).encode()

@@ -1,7 +1,7 @@
 """ONNX -> TensorRT engine on the GPU of this machine.
 
 Written against TensorRT 10 and 11's Python API, as the Triton release of the server's image ships it. Not run
-where it was written, for want of a GPU with TensorRT; therefore small, with all that can be checked without one
+where it was written, for want of a GPU with TensorRT; therefore small, with what can be checked without one
 kept in `half_graph` (the graph's types) and `engine_cache` (profiles, keys, files).
 """
 

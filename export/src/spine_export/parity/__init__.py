@@ -1,1 +1,1 @@
-"""`make parity`: small nnU-Net results folders of every supported kind, exported and held to nnUNetPredictor."""
+"""`make parity`: small nnU-Net results folders of every kind, exported and held to nnUNetPredictor."""

@@ -1,4 +1,4 @@
-"""``python -m spine_export.parity``: the parity table, on the fly; exit code 1 where something misses its tolerance.
+"""``python -m spine_export.parity``: the parity table; exit code 1 where something misses its tolerance.
 
 Every case is a results folder written here, exported in each precision into a repository in a temporary
 folder, and compared with nnUNetPredictor on a phantom and, where they are there, on real MR images.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from spine_export.images import Image, image_of
+from spine_export.images import Image, image_of, read_volume
 from spine_export.parity.results import CLASSES, REGIONS, Kind
 from spinecore.geometry import Volume
 from spinecore.network_spec import NetworkSpec
@@ -88,19 +88,15 @@ def _phantom() -> Volume:
 
 def _mr_image(path: Path, *, crop: bool) -> Volume:
     """An MR image as stored; with `crop` the middle of it."""
-    import SimpleITK  # noqa: N813 - its own name
-
-    stored = SimpleITK.ReadImage(str(path))
-    voxels = SimpleITK.GetArrayFromImage(stored)
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(stored.GetDirection()).reshape(3, 3) * np.array(stored.GetSpacing())
-    affine[:3, 3] = stored.GetOrigin()
-    if crop:
-        starts = [max(0, (n - most) // 2) for n, most in zip(voxels.shape, _CROP, strict=True)]
-        z, y, x = (slice(start, start + most) for start, most in zip(starts, _CROP, strict=True))
-        voxels = voxels[z, y, x]
-        affine[:3, 3] += affine[:3, :3] @ np.array(starts[::-1])
-    return Volume(voxels[None].astype(np.float32), affine)
+    stored = read_volume([path])
+    if not crop:
+        return stored
+    shape = stored.shape_zyx
+    starts = [max(0, (n - most) // 2) for n, most in zip(shape, _CROP, strict=True)]
+    z, y, x = (slice(start, start + most) for start, most in zip(starts, _CROP, strict=True))
+    affine = stored.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array(starts[::-1])
+    return Volume(np.ascontiguousarray(stored.voxels[:, z, y, x]), affine)
 
 
 def _with_channels(volume: Volume, spec: NetworkSpec) -> Volume:

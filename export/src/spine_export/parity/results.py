@@ -26,8 +26,13 @@ CONFIGURATION = "3d_fullres"
 CLASSES: dict[str, LabelValue] = {"background": 0, "fat": 1, "muscle": 2, "fluid": 3}
 REGIONS: dict[str, LabelValue] = {"background": 0, "whole": (1, 2, 3), "core": (2, 3), "fluid": 3}
 INTENSITY = {
-    **{"mean": 110.0, "std": 55.0, "median": 105.0, "min": 0.0, "max": 900.0},
-    **{"percentile_00_5": 3.0, "percentile_99_5": 600.0},
+    "mean": 110.0,
+    "std": 55.0,
+    "median": 105.0,
+    "min": 0.0,
+    "max": 900.0,
+    "percentile_00_5": 3.0,
+    "percentile_99_5": 600.0,
 }
 _BLOCKS = "dynamic_network_architectures.architectures.unet"
 
@@ -227,7 +232,7 @@ def _fit(network: nn.Module, spec: NetworkSpec, steps: int, *, seed: int) -> Non
         patches = torch.stack([_random_patch(data, spec.patch_size, generator) for _ in range(2)])
         loss = _loss(network(patches), patches, spec)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     decoder.deep_supervision = True
     network.eval()
