@@ -24,10 +24,11 @@ from local_pod import KEY, LocalGate, LocalPod
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from spine_client import Access, AccessRefused, ServerUnavailable, SpineClient, Tls
+from spine_client import Access, AccessRefused, ServerUnavailable, SpineClient, Tls, Volume
 from spine_client.config import RetryPolicy
 from spine_client.health import canary_volume
 from spine_server.repository import default_repository
+from spinecore.phantom import Phantom
 
 LIVE_NAMES = Path(__file__).parent / "data" / "live_metric_names.txt"
 NO_RETRY = RetryPolicy(max_attempts=1)
@@ -266,8 +267,13 @@ def test_no_key_is_in_any_process_list(pod: LocalPod, gate: LocalGate) -> None:
         assert KEY.encode() not in words
 
 
-def test_metric_names_are_those_that_rules_and_dashboard_know(pod: LocalPod, gate: LocalGate) -> None:
-    """The committed list, by which the offline tests judge, is what is really scraped."""
+def test_metric_names_are_those_that_rules_and_dashboard_know(
+    pod: LocalPod, gate: LocalGate, connect: Callable[..., SpineClient], lumbar_phantom: Phantom
+) -> None:
+    """The committed list, by which the offline tests judge, is what is really scraped after a first study."""
+    with pytest.raises(AccessRefused):
+        connect(key=None).analyze(canary_volume())
+    connect().analyze(Volume(lumbar_phantom.image, lumbar_phantom.affine))
     scraped = set()
     for port in (pod.metrics_port, gate.status_port):
         scraped |= set(re.findall(r"^([a-z_]+?)(?:\{| )", metrics(port), re.M))

@@ -260,7 +260,7 @@ def test_scaling_asks_the_leaf_models_and_survives_without_metrics(chart: Chart)
     manifests = chart.render("production")
     spec = only(manifests, "ScaledObject")["spec"]
     queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in spec["triggers"]}
-    assert "spine_mri" not in queries["queue"] and "segment" in queries["queue"]
+    assert 'model!~"spine_mri|segmentation"' in queries["queue"]
     assert all(trigger["metadata"]["ignoreNullValues"] == "false" for trigger in spec["triggers"])
     assert spec["fallback"]["replicas"] >= spec["minReplicaCount"]
     window = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]

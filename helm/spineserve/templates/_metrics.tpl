@@ -4,13 +4,13 @@
 namespace="{{ .Release.Namespace }}",pod=~"{{ include "spineserve.fullname" . }}-.*"
 {{- end }}
 
-{{/* The models that do the work. An ensemble hands on at once, so its own queue says nothing. */}}
-{{- define "spineserve.leafModels" -}}
-preprocess|segment|nnunet|identify|measure_cnn|report
+{{/* The models that do the work: all but the entries. An ensemble hands on at once, so its own queue says nothing. */}}
+{{- define "spineserve.leafMatcher" -}}
+model!~"{{ concat (list "spine_mri" "segmentation") .Values.gate.models | uniq | join "|" }}"
 {{- end }}
 
 {{- define "spineserve.queueExpr" -}}
-sum(nv_inference_pending_request_count{ {{- include "spineserve.podMatcher" . }},model=~"{{ include "spineserve.leafModels" . }}"})
+sum(nv_inference_pending_request_count{ {{- include "spineserve.podMatcher" . }},{{ include "spineserve.leafMatcher" . }}})
 {{- end }}
 
 {{/* Studies in flight. The gate counts them; without it, Little's law on the stages that do the work. */}}
