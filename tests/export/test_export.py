@@ -139,8 +139,9 @@ def test_a_network_that_misses_its_tolerance_changes_nothing(
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "config.pbtxt").write_text("old")
+    repository = tmp_path / "repository"
+    (repository / "a").mkdir(parents=True)
+    (repository / "a" / "config.pbtxt").write_text("old")
     renamed = Path.rename
 
     def fails_late(path: Path, target: Path) -> Path:
@@ -149,11 +150,12 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return renamed(path, target)
 
     monkeypatch.setattr(Path, "rename", fails_late)
-    with pytest.raises(OSError, match="No space"), Staging(tmp_path) as staging:
+    with pytest.raises(OSError, match="No space"), Staging(repository) as staging:
         staging.write({"a/config.pbtxt": b"new", "b/config.pbtxt": b"new"})
         staging.commit()
-    assert (tmp_path / "a" / "config.pbtxt").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (repository / "a" / "config.pbtxt").read_text() == "old"
+    assert [path.name for path in repository.iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "segment", "preprocess_x", "spine_mri", "measure_cnn"])

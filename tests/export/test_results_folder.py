@@ -133,7 +133,11 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] =
         lambda p: configuration(p)["architecture"]["arch_kwargs"].pop("strides"),
         "cannot be built from the plans",
     ),
-    "configuration": ("plans.json", lambda p: p.update(configurations={}), "lacks the checkpoint's conf"),
+    "configuration": (
+        "plans.json",
+        lambda p: p.update(configurations={}),
+        "lacks the configuration '3d_fullres'",
+    ),
     "key": ("plans.json", lambda p: configuration(p).pop("spacing"), "lack 'spacing'"),
     "classes": ("dataset.json", lambda d: d["labels"].update(more=4), "do not fit"),
     "channels": ("dataset.json", lambda d: d["channel_names"].update({"1": "T2"}), "2 channels, 1 normal"),

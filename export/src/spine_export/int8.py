@@ -1,14 +1,20 @@
 """INT8 for OpenVINO: post-training quantisation by nncf, calibrated on real preprocessed patches.
 
-Convolutions run in 8 bits (weights per channel, activations per tensor); normalisations stay in float.
+Convolutions run in 8 bits (weights per channel, activations per tensor); normalisations stay in float. Where
+that moves the labels too far, nncf gives the layers that hurt most back to float, one by one.
 Needs the extra ``spineserve-export[int8]``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +29,22 @@ from spinecore.tiling import SlidingWindow
 
 MAX_PATCHES = 64
 """More calibrate no better and cost an inference each."""
+CHECKED_PATCHES = 12
+"""Patches on which the labels are compared with those of float32."""
+MAX_DICE_LOSS = 0.01
+"""Mean Dice that quantisation may cost on these patches, before layers go back to float."""
 WEIGHTS_FILE = "model.bin"
 
 Patch = NDArray[np.float32]
+Labels = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A patch (C, *patch) and which outputs win where in float32: (K, *patch)."""
+
+    patch: Patch
+    winners: Labels
 
 
 def calibration_patches(
@@ -41,7 +60,7 @@ def calibration_patches(
     return patches[::step][:most]
 
 
-def quantize(onnx_content: bytes, patches: Sequence[Patch]) -> dict[str, bytes]:
+def quantize(onnx_content: bytes, patches: Sequence[Patch], spec: NetworkSpec) -> dict[str, bytes]:
     """ONNX float32 -> OpenVINO IR in INT8: the files model.xml and model.bin by name.
 
     ExportError where nncf is missing or there is nothing to calibrate on.
@@ -55,18 +74,57 @@ def quantize(onnx_content: bytes, patches: Sequence[Patch]) -> dict[str, bytes]:
         ) from None
     if not patches:
         raise ExportError("INT8 needs images to calibrate on: give some with --images.")
+    nncf.set_log_level(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="spine-export-") as folder:
         source = Path(folder) / ONNX_FILE
         source.write_bytes(onnx_content)
         model = openvino.Core().read_model(source)
-        dataset = nncf.Dataset([{INPUT: patch[None]} for patch in patches])
-        quantized = nncf.quantize(
-            model,
-            dataset,
-            subset_size=len(patches),
-            preset=nncf.QuantizationPreset.MIXED,
-            fast_bias_correction=True,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # nncf's progress bars
+            quantized = _quantized(nncf, model, patches, _checked(openvino, model, patches, spec), spec)
         target = Path(folder) / "int8" / IR_FILE
         openvino.save_model(quantized, target, compress_to_fp16=True)
         return {name: (target.parent / name).read_bytes() for name in (IR_FILE, WEIGHTS_FILE)}
+
+
+def _quantized(
+    nncf: Any, model: Any, patches: Sequence[Patch], checked: Sequence[Checked], spec: NetworkSpec
+) -> Any:
+    def agreement(compiled: Any, items: Iterable[Checked]) -> tuple[float, list[float]]:
+        scores = [_dice(_winners(compiled({INPUT: c.patch[None]})[0][0], spec), c.winners) for c in items]
+        return float(np.mean(scores)), scores
+
+    return nncf.quantize_with_accuracy_control(
+        model,
+        nncf.Dataset([{INPUT: patch[None]} for patch in patches]),
+        nncf.Dataset(list(checked), lambda item: {INPUT: item.patch[None]}),
+        validation_fn=agreement,
+        max_drop=MAX_DICE_LOSS,
+        drop_type=nncf.DropType.ABSOLUTE,
+        subset_size=len(patches),
+        preset=nncf.QuantizationPreset.MIXED,
+    )
+
+
+def _checked(openvino: Any, model: Any, patches: Sequence[Patch], spec: NetworkSpec) -> list[Checked]:
+    """Patches spread over the given ones, with the labels of the network in float32."""
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    chosen = patches[:: max(1, len(patches) // CHECKED_PATCHES)][:CHECKED_PATCHES]
+    return [Checked(patch, _winners(compiled({INPUT: patch[None]})[0][0], spec)) for patch in chosen]
+
+
+def _winners(logits: NDArray[Any], spec: NetworkSpec) -> Labels:
+    """Which of the outputs (K, *patch) win: several for regions, one otherwise."""
+    if spec.has_regions:
+        return np.asarray(logits > 0)
+    best = logits.argmax(axis=0)
+    return np.stack([best == number for number in range(len(logits))])
+
+
+def _dice(ours: Labels, theirs: Labels) -> float:
+    """Mean Dice over the outputs that win anywhere in `theirs`."""
+    scores = [
+        2.0 * float((a & b).sum()) / float(a.sum() + b.sum())
+        for a, b in zip(ours, theirs, strict=True)
+        if b.any()
+    ]
+    return float(np.mean(scores)) if scores else 1.0

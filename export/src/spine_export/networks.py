@@ -109,7 +109,14 @@ def export_nnunet(
     )
     ending = str(trained.dataset_json.get("file_ending", ".nii.gz"))
     given = read_images(images, trained.plans, ending) if images else []
-    return export_trained(trained, repository=repository, precision=precision, target=target, images=given)
+    return export_trained(
+        trained,
+        repository=repository,
+        precision=precision,
+        target=target,
+        images=given,
+        calibration=given,
+    )
 
 
 def export_trained(
@@ -119,13 +126,17 @@ def export_trained(
     precision: Precision = "fp16",
     target: Target = "openvino",
     images: Sequence[Image] = (),
+    calibration: Sequence[Image] = (),
 ) -> Exported:
-    """As `export_nnunet`, of a results folder that has been read, with images in memory."""
+    """As `export_nnunet`, of a results folder that has been read, with images in memory.
+
+    `images` are for the gate, `calibration` for INT8.
+    """
     model = trained.spec.name
     _check_request(repository, model, precision, target)
     _check_entries(repository, model, trained.spec)
     content, difference = _network_onnx(trained, precision)
-    files, digest = _network_files(trained, content, precision, images)
+    files, digest = _network_files(trained, content, precision, calibration)
     spec = replace(trained.spec, sha256=digest, precision=precision)
     described = replace(trained, spec=spec)
     with Staging(repository) as staging:
@@ -191,7 +202,7 @@ def _network_files(
     files = {ONNX_FILE: content}
     if precision != "int8":
         return files, sha256(content)
-    quantized = quantize(content, calibration_patches(images, trained.spec))
+    quantized = quantize(content, calibration_patches(images, trained.spec), trained.spec)
     return files | quantized, sha256(quantized[IR_FILE] + quantized[WEIGHTS_FILE])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -30,6 +31,15 @@ def check_repository(repository: Path) -> None:
         )
 
 
+def _aside_of(repository: Path) -> Path:
+    """Where to write aside: on the same disk, and not inside if it may be, for a server may be starting."""
+    parent = repository.parent
+    if not repository.exists():
+        return parent
+    same_disk = parent.stat().st_dev == repository.stat().st_dev
+    return parent if same_disk and os.access(parent, os.W_OK) else repository
+
+
 class Staging:
     """A folder aside, on the repository's own disk, that `commit` turns into models of the repository.
 
@@ -45,8 +55,7 @@ class Staging:
         check_repository(repository)
         self.repository = repository
         self._new = not repository.exists()
-        beside = repository.parent if self._new else repository
-        self._aside = Path(tempfile.mkdtemp(prefix=".export-", dir=beside))
+        self._aside = Path(tempfile.mkdtemp(prefix=".export-", dir=_aside_of(repository.resolve())))
         self._aside.chmod(_PUBLIC)
         self.folder = self._aside / "new"
         self.folder.mkdir()

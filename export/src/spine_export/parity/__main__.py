@@ -36,7 +36,7 @@ def run_case(name: str, case: Case, folder: Path, *, precisions: Sequence[str]) 
             )
             images = parity_images(trained.spec)
             repository = folder / precision
-            done = export_trained(trained, repository=repository, precision=precision, images=images[:1])
+            done = export_trained(trained, repository=repository, precision=precision, calibration=images)
             spec = NetworkSpec.load(done.folder / "network.json")
             served: TrainedNetwork = replace(trained, spec=spec)
             found = verify_images(repository / "nnunet", served, images)
