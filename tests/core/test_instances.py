@@ -99,6 +99,14 @@ def test_a_rudimentary_disc_in_the_sacrum_belongs_to_the_sacrum(box_spine, colum
     assert Kind.SACRUM not in chain.doubts
 
 
+def test_specks_of_disc_in_c2_do_not_divide_it(box_spine, column) -> None:
+    spine = box_spine(column(5, top="c2"))
+    _, low, _ = spine.spans[0]
+    spine.classes[low + 5 : low + 8][spine.classes[low + 5 : low + 8] == Class.C2] = Class.DISC
+    chain = chain_of(spine)
+    assert kinds(chain) == ["c2", *["body"] * 5] and not chain.doubts
+
+
 def test_a_full_disc_in_the_sacrum_is_kept_and_the_sacrum_doubted(box_spine, column) -> None:
     chain = chain_of(box_spine([*column(3), "disc", "sacrum", "disc", "sacrum"]))
     assert len(chain.discs) == 4

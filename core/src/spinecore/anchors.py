@@ -50,13 +50,19 @@ def settle_anchor(draft: Draft, material: Material, anchor: Kind) -> None:
 
 
 def _absorb_rudiments(draft: Draft, material: Material, anchor: Kind) -> None:
-    """Join everything beyond the innermost interval of `anchor` to it, if only rudiments divide it."""
+    """Join everything beyond the innermost interval of `anchor` to it, if no whole disc divides it.
+
+    A disc counts only if the bone on its inner side is as large as a vertebra: specks of disc within an
+    anchor cut off mere scraps.
+    """
     held = [k for k, kind in enumerate(draft.kinds) if kind is anchor and k < len(draft.bones)]
     inner = max(held, default=0)
     if inner == 0:
         return
     own = [s for s in draft.seams[inner : inner + 3] if s is not None]
-    beyond = [s for s in draft.seams[:inner] if s is not None]
+    usual = float(np.median([material.volume(m) for m in draft.bones[inner + 1 : inner + 4]] or [0.0]))
+    whole = [material.volume(m) >= WHOLE_BODY_SHARE * usual for m in draft.bones[1 : inner + 1]]
+    beyond = [s for s, above in zip(draft.seams, whole, strict=False) if s is not None and above]
     if not own or any(_is_of_full_size(disc, own) for disc in beyond):
         draft.doubts[anchor] = "a disc of full size lies within it"
         return

@@ -91,7 +91,7 @@ def name_levels(
     else:
         naming = _by_hint(counts, region, above or OpenEnd(), below or OpenEnd())
     doubts = [d for d in (why_not_sacrum, why_not_c2) if d]
-    codes = ("anchor_in_doubt",) if doubts else ()
+    codes = ("anchor_in_doubt",) if doubts and sacrum is None and c2 is None else ()
     return replace(naming, reason=" ".join([naming.reason, *doubts]), codes=codes + naming.codes)
 
 
