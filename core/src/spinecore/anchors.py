@@ -16,9 +16,8 @@ from spinecore.labels import Class
 from spinecore.separators import Members, Separator
 
 MIN_ANCHOR_MM3 = {Kind.SACRUM: 1500.0, Kind.C2: 700.0}
-RUDIMENT_SHARE = (
-    0.45  # a disc inside the sacrum (S1/S2) or above C2 is smaller than this share of the next ones
-)
+# A disc within an anchor (S1/S2, the seam in C2) is smaller than this share of the next ones.
+RUDIMENT_SHARE = {Kind.SACRUM: 0.45, Kind.C2: 0.65}
 WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
 SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
 CONTACT_MM = 2.5  # bones this near touch
@@ -63,7 +62,7 @@ def _absorb_rudiments(draft: Draft, material: Material, anchor: Kind) -> None:
     usual = float(np.median([material.volume(m) for m in draft.bones[inner + 1 : inner + 4]] or [0.0]))
     whole = [material.volume(m) >= WHOLE_BODY_SHARE * usual for m in draft.bones[1 : inner + 1]]
     beyond = [s for s, above in zip(draft.seams, whole, strict=False) if s is not None and above]
-    if not own or any(_is_of_full_size(disc, own) for disc in beyond):
+    if not own or any(_size_share(disc, own) >= RUDIMENT_SHARE[anchor] for disc in beyond):
         draft.doubts[anchor] = "a disc of full size lies within it"
         return
     joined = np.concatenate(draft.bones[: inner + 1])
@@ -72,11 +71,11 @@ def _absorb_rudiments(draft: Draft, material: Material, anchor: Kind) -> None:
     del draft.seams[:inner], draft.trusted[:inner]
 
 
-def _is_of_full_size(disc: Separator, others: list[Separator]) -> bool:
-    """Whether the footprint or the volume of `disc` is that of a disc between vertebrae."""
+def _size_share(disc: Separator, others: list[Separator]) -> float:
+    """Footprint or volume of `disc`, whichever is larger, as a share of that of `others`."""
     area = disc.area_mm2 / float(np.median([other.area_mm2 for other in others]))
     volume = len(disc.members) / float(np.median([len(other.members) for other in others]))
-    return max(area, volume) >= RUDIMENT_SHARE
+    return max(area, volume)
 
 
 def _split_shared_end(draft: Draft, material: Material, anchor: Kind) -> None:
