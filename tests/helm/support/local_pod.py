@@ -262,10 +262,19 @@ class LocalPod:
                 code = self.triton.wait(40)
             except subprocess.TimeoutExpired:
                 self.kill_triton()
+        self._end_strays()
         if not self._released:
             self._released = True
             self.token.release()
         return code
+
+    def _end_strays(self) -> None:
+        """Stubs that outlived an aborted Triton; in a container they go with it."""
+        for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+            line = _command_line(pid)
+            if self.token.name in line and "triton_python_backend_stub" in line:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _command_line(pid: int) -> str:
