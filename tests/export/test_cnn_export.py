@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
+from spine_export.files import sha256
 from spine_export.networks import export_cnn
-from spine_export.repository import sha256
 from spine_training.measurement import checkpoint
 from spine_training.measurement.network import MeasurementNet
 from spinecore.errors import ModelError

@@ -82,7 +82,7 @@ def test_an_engine_that_does_not_fit_is_built_anew(
 def test_a_damaged_engine_does_not_fit(repository: Path, tmp_path: Path) -> None:
     build = Recorder()
     provide(repository, tmp_path, build, version="10.14.1")
-    (kept,) = tmp_path.glob("sm8.9-trt10.14.1*")
+    (kept,) = (path for path in tmp_path.glob("sm8.9-trt10.14.1*") if path.is_dir())
     key = EngineKey(**json.loads((kept / "engine.json").read_text())["key"])
     assert fits(kept, key)
     (kept / "model.plan").write_bytes(b"half of it")

@@ -121,7 +121,7 @@ def _load(path: Path, place: str, *, trusted: bool) -> Any:
 
 
 def _refused_type(message: str) -> str | None:
-    found = re.search(r"(?:GLOBAL|global|type|class)\s+`?([\w]+(?:\.[\w]+)+)", message)
+    found = re.search(r"Unsupported (?:global: GLOBAL|class|type):? ([\w.]+)", message)
     return found.group(1) if found else None
 
 
