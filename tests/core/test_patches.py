@@ -101,7 +101,7 @@ def test_a_patch_takes_less_than_60_ms() -> None:
     frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
     best = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         extract_patch(image, classes, classes > 1, affine, frame)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.06
