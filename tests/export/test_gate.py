@@ -18,10 +18,14 @@ from spine_export.gate import TOLERANCES, UNTRAINED, Comparison, Tolerance, comp
 from spine_export.images import Image, image_of, read_images, synthetic_image
 from spine_export.networks import export_nnunet, export_trained
 from spine_export.nnunet_folder import TrainedNetwork, read_results_folder
-from spine_export.parity.results import Kind, plans_of
+from spine_export.parity.cases import CASES
+from spine_export.parity.results import Kind, plans_of, write_results
 from spine_export.verify import verify_images
 from spinecore.geometry import Volume
 from spinecore.network_spec import NetworkSpec
+
+TILTED = np.array([[0.1, 1.1, 0, 5], [-1.0, 0.1, 0, 6], [0, 0, -1.2, 7], [0, 0, 0, 1.0]])
+"""An affine whose first axis runs mostly to the front, and whose slices run down."""
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -46,8 +50,9 @@ def image_file(trained: TrainedNetwork, tmp_path_factory: pytest.TempPathFactory
     """The synthetic image as a NIfTI file, tilted and stored head first."""
     image = synthetic_image(trained.spec)
     path = tmp_path_factory.mktemp("images") / "case.nii.gz"
-    affine = np.diag([2.0, -1.8, 2.2, 1.0])
-    nibabel.save(nibabel.Nifti1Image(image.volume.voxels[0].T, affine), path)
+    affine = np.diag([1.0, -0.9, 1.1, 1.0])
+    finer = image.volume.voxels[0].T.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)
+    nibabel.save(nibabel.Nifti1Image(finer, affine), path)
     return path
 
 
@@ -172,6 +177,20 @@ def test_images_of_several_channels_are_grouped_by_nnunets_numbers(tmp_path: Pat
     assert [int(channel.max()) for channel in first.volume.voxels] == [1, 11]
     with pytest.raises(ExportError, match=r"no file ending in \.mha"):
         read_images([tmp_path], plans, ".mha")
+
+
+def test_a_reader_that_reorients_is_followed_there_and_back(image_file: Path, tmp_path: Path) -> None:
+    """From a file stored inferior to superior, left to right: both label maps on the file's own grid."""
+    kind = CASES["torch resampling, reorienting reader"].kind
+    trained = read_results_folder(write_results(tmp_path / "results", kind, steps=10))
+    (image,) = read_images([image_file], trained.plans, ".nii.gz")
+    turned = Volume(np.ascontiguousarray(image.volume.voxels.transpose(0, 2, 1, 3)), TILTED)
+    done = export_trained(trained, repository=tmp_path / "r", precision="fp32")
+    images = [image, image_of(turned, trained.spec, "turned")]
+    served = replace(trained, spec=NetworkSpec.load(done.folder / "network.json"))
+    found = verify_images(tmp_path / "r" / "nnunet", served, images, untrained=True)
+    assert found.missed == []
+    assert all(min(each.dice.values()) > 0.99 for each in found.comparisons)
 
 
 @pytest.fixture(scope="module")

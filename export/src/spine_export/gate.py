@@ -24,8 +24,9 @@ from spine_export.nnunet_folder import TrainedNetwork
 from spine_export.resources import measured
 from spinecore import contract
 from spinecore.errors import InputError
+from spinecore.geometry import restore_orientation
 from spinecore.network_spec import NetworkSpec
-from spinecore.preprocessing import preprocess
+from spinecore.preprocessing import NETWORK_ORIENTATION, preprocess
 from spinecore.restore import restore_classes
 from spinecore.segmentation import predict_logits
 
@@ -164,7 +165,11 @@ def nnunet_answer(image: Image, trained: TrainedNetwork) -> Answer:
         case = next(adapter)
         logits = predictor.predict_logits_from_preprocessed_data(case["data"]).cpu()
         labels = convert(logits, manager, configuration, predictor.label_manager, case["data_properties"])
-    return Answer(logits.numpy(), np.asarray(labels), usage.seconds, usage.peak_mb)
+    labels = np.asarray(labels)
+    if trained.spec.reader == "reorient_ras":  # as nnU-Net's writer does it
+        source = image.volume.orientation
+        labels = restore_orientation(labels, source=source, target=NETWORK_ORIENTATION)
+    return Answer(logits.numpy(), labels, usage.seconds, usage.peak_mb)
 
 
 def make_predictor(trained: TrainedNetwork) -> Any:

@@ -16,6 +16,7 @@ from spine_export.errors import ExportError
 from spinecore import contract
 from spinecore.geometry import Volume, reorient
 from spinecore.network_spec import NetworkSpec
+from spinecore.preprocessing import NETWORK_ORIENTATION
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 _SYNTHETIC_SEED = 20
@@ -40,7 +41,7 @@ class Image:
 
 def image_of(volume: Volume, spec: NetworkSpec, name: str) -> Image:
     """An image in memory; where the network's reader reorients, nnU-Net gets it reoriented."""
-    turned = reorient(volume, "RAS") if spec.reader == "reorient_ras" else volume
+    turned = reorient(volume, NETWORK_ORIENTATION) if spec.reader == "reorient_ras" else volume
     array = np.ascontiguousarray(turned.voxels, dtype=np.float32)
     return Image(name, volume, array, turned.spacing_zyx)
 
