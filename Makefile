@@ -15,7 +15,7 @@ PORT   ?= 8001
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow lint format accuracy chart clean setup setup-dev
+.PHONY: help demo serve test test-slow lint format accuracy parity chart clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,8 @@ $(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml server/pypro
 
 $(VENV)/.dev: $(VENV)/.serving constraints.txt requirements-dev.txt training/pyproject.toml export/pyproject.toml
 	@echo "set-up: torch, nnU-Net and the test tools (about two minutes)"
-	@$(PIP) -e "core[files]" -e server -e "client[report]" -e export -e training -r requirements-dev.txt
+	@$(PIP) -e "core[files]" -e "server[gate]" -e "client[report,dicom,compressed]" \
+		-e "export[nnunet,int8]" -e training -r requirements-dev.txt
 	@touch $@
 
 setup: $(VENV)/.serving ## install the serving parts only
@@ -53,6 +54,9 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 
 accuracy: $(VENV)/.dev ## held-out phantoms through a running server: Dice, level names, errors in mm
 	@$(BIN)/python -m spine_training.accuracy --out $(OUT)/accuracy
+
+parity: $(VENV)/.dev ## export every kind of nnU-Net model and hold it to nnUNetPredictor: a table
+	@$(BIN)/python -m spine_export.parity --out $(OUT)/parity
 
 chart: $(VENV)/.dev ## the Helm chart: lint, strict schemas, alerts' unit tests, and the CPU preset really run
 	@$(BIN)/python scripts/chart_tools.py

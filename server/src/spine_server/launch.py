@@ -30,7 +30,7 @@ def command_line(
         f"--backend-directory={backends}",
         "--model-control-mode=none",
         "--disable-auto-complete-config",
-        # One stub starts at a time: started together on a busy machine they can starve one another for the 10 s
+        # One stub starts at a time: together, on a busy machine, they can starve one another for the 10 s
         # after which boost's interprocess locks give up, and Triton aborts. It takes no longer.
         "--model-load-thread-count=1",
         f"--exit-timeout-secs={max(1, int(options.stop_timeout_s))}",
