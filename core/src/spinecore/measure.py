@@ -3,16 +3,18 @@
 Definitions (the phantom's truth uses the same, from its analytic surfaces)
 ----------
 Disc frame
-    Halfway between the facing posterior corners of the two bodies, and halfway between the anterior ones, lie
-    the ends of the disc's mid plane in the midsagittal plane. e_a runs from the posterior to the anterior
-    end, e_l to the patient's left, e_s = the normal, caudal to cranial; the origin is halfway between the ends.
+    Halfway between the facing posterior corners of the two bodies, and halfway between the anterior ones,
+    lie the ends of the disc's mid plane in the midsagittal plane. e_a runs from the posterior to the
+    anterior end, e_l to the patient's left, e_s = the normal, caudal to cranial; the origin is halfway
+    between the ends.
 Disc height at a fraction t of the disc's depth (t = 0 posterior edge, 1 anterior edge)
     Distance between the two bounding endplates (the thickness of the disc label) along e_s in the
     midsagittal plane. Posterior t = 0.15, middle t = 0.5, anterior t = 0.85; mean = average over
     t in [0.1, 0.9].
 Canal AP diameter at a disc
     Chord of the canal label (dural sac: CSF, cord and roots) through the canal's centre line where the
-    disc's mid plane meets it, perpendicular to the centre line (its course over ±8 mm), in the midsagittal plane.
+    disc's mid plane meets it, perpendicular to the centre line (its course over ±8 mm), in the
+    midsagittal plane.
 
 Estimates
 ---------
