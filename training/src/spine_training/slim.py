@@ -30,8 +30,11 @@ def write_slim_results(results: Path, target: Path, *, checkpoint: str = FINAL) 
 
 def _slim(state: dict[str, Any]) -> dict[str, Any]:
     """Plain tensors, numbers and strings only: loadable with weights_only=True."""
+    # nnU-Net's networks register each module under several names; one storage, as in the original file.
+    half: dict[int, torch.Tensor] = {}
+    weights = state["network_weights"]
     return {
-        "network_weights": {key: value.half() for key, value in state["network_weights"].items()},
+        "network_weights": {key: half.setdefault(w.data_ptr(), w.half()) for key, w in weights.items()},
         "trainer_name": str(state["trainer_name"]),
         "init_args": {"configuration": str(state["init_args"]["configuration"])},
         "inference_allowed_mirroring_axes": None,

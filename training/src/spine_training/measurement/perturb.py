@@ -7,17 +7,24 @@ from torch import Tensor
 from torch.nn import functional
 
 WOBBLE_GRID = (9, 9, 5)  # control points of the field that moves mask borders
-WOBBLE = 0.35
-BORDER_SHIFT = 0.25  # of the mask value; about half a voxel with the blur below
+WOBBLE = 0.25
+BORDER_SHIFT = 0.15  # of the mask value; about half a voxel with the blur below
 SHARPNESS = (1.0, 4.0)
-LOST_MASK = 0.03
-NOISE = 0.25
-GAMMA = 0.3
+LOST_MASK = 0.01
+UNCHANGED = 0.4
+NOISE = 0.15
+GAMMA = 0.25
 
 
 def perturb(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Patches (N, 4, 64, 64, 32) of z-scored images (N, 64, 64, 32) and masks (N, 3, 64, 64, 32), 0..1."""
-    return torch.cat([_image(images, generator)[:, None], _masks(masks, generator)], dim=1)
+    """(N, 4, 64, 64, 32) of z-scored images (N, 64, 64, 32) and masks 0..1 (N, 3, 64, 64, 32).
+
+    The first UNCHANGED share of a batch stays as it is: batch norm must know what it will serve on.
+    """
+    kept = round(len(images) * UNCHANGED)
+    as_they_are = torch.cat([images[:kept, None], masks[:kept]], dim=1)
+    changed = torch.cat([_image(images[kept:], generator)[:, None], _masks(masks[kept:], generator)], dim=1)
+    return torch.cat([as_they_are, changed])
 
 
 def _image(images: Tensor, generator: torch.Generator) -> Tensor:

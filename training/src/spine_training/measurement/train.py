@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,14 @@ from spine_training.measurement.samples import Samples, join, samples_of_seed
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
 
-BATCH_SIZE = 16
+BATCH_SIZE = 8
+HEADS = (slice(0, 4), slice(4, 5))  # disc height, canal AP: each head has its own MSE, and they count alike
+AHEAD = 2  # batches prepared beside the training step
 LEARNING_RATE = 1e-3
 BETAS = (0.9, 0.999)
 DECAY, DECAY_EPOCHS = 0.9, 10
-VALIDATION_PHANTOMS = 30
+VALIDATION_PHANTOMS = 12
+SERVED_SHARE = 3  # every third training phantom is also segmented and cut as the server does it
 CHECKPOINT = "measurement.pt"
 CURVE = "curve.csv"
 
@@ -35,15 +39,22 @@ def train_measurement(
 ) -> Path:
     """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation error.
 
-    With a segmentation `network` half of the patches are cut as the server cuts them, and so are all those
+    Goes on from that checkpoint if `folder` has one, with a fresh optimiser.
+
+    With a segmentation `network` every third phantom is also cut as the server cuts it, and so are all those
     that validate.
     """
     validation = cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
     training = cached_samples(folder, TRAINING_SEEDS[:phantoms], None)
     if network is not None:
-        training = join([training, cached_samples(folder, TRAINING_SEEDS[:phantoms], network)])
+        training = join([training, cached_samples(folder, TRAINING_SEEDS[:phantoms:SERVED_SHARE], network)])
     torch.manual_seed(seed)
-    run = _Run(MeasurementNet(**_spread(training)), torch.Generator().manual_seed(seed), folder)
+    torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
+    known = folder / CHECKPOINT
+    cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
+    run = _Run(cnn, torch.Generator().manual_seed(seed), folder)
+    if known.exists():
+        run.best = float(evaluate(cnn, validation).mean())
     for epoch in range(epochs):
         run.epoch(epoch, training, validation)
     return folder / CHECKPOINT
@@ -79,7 +90,7 @@ class _Run:
     """One training: network, optimiser, curve."""
 
     def __init__(self, network: MeasurementNet, generator: torch.Generator, folder: Path) -> None:
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last_3d)
         self.generator = generator
         self.folder = folder
         self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
@@ -103,9 +114,18 @@ class _Run:
     def batches(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches of (patches, targets in mm); the last partial one is left out."""
         order = torch.randperm(len(samples), generator=self.generator).numpy()
-        for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
-            images, masks, targets = _tensors(samples, order[start : start + BATCH_SIZE])
-            yield perturb(images, masks, self.generator), targets
+        starts = range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE)
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
+            coming = [ahead.submit(self._batch, samples, order[i : i + BATCH_SIZE]) for i in starts[:AHEAD]]
+            for start in starts:
+                later = start + AHEAD * BATCH_SIZE
+                if later in starts:
+                    coming.append(ahead.submit(self._batch, samples, order[later : later + BATCH_SIZE]))
+                yield coming.pop(0).result()
+
+    def _batch(self, samples: Samples, which: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        images, masks, targets = _tensors(samples, which)
+        return perturb(images, masks, self.generator), targets
 
     def step(self, patches: Tensor, targets: Tensor) -> float:
         """One optimiser step on standardised targets; returns the loss."""
@@ -113,8 +133,9 @@ class _Run:
         with torch.autocast(
             "cpu", dtype=torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False)
         ):
-            found = self.network.standardised(patches)
-        loss = torch.nn.functional.mse_loss(found.float(), wanted)
+            found = self.network.standardised(patches.to(memory_format=torch.channels_last_3d))
+        height, canal = ((found.float() - wanted).square()[:, part].mean() for part in HEADS)
+        loss = height + canal
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
