@@ -114,5 +114,5 @@ def test_bodies_torn_apart_are_not_counted_across(box_spine) -> None:
 
 def test_a_small_last_disc_puts_the_sacrum_in_doubt(box_spine, column) -> None:
     document, names = names_of(box_spine([*column(5), "rudiment", "sacrum"]))
-    assert names == [None] * 5 + ["S1"]
+    assert names == [None] * 6  # what looks like the sacrum may be S2 or L5, so it gets no name either
     assert "anchor_in_doubt" in codes(document)

@@ -15,7 +15,7 @@ from spinecore.draft import CLASS_OF_KIND, Draft, Material, part_sizes, usual_vo
 from spinecore.labels import Class
 from spinecore.separators import Members, Separator
 
-MIN_ANCHOR_MM3 = {Kind.SACRUM: 1500.0, Kind.C2: 700.0}
+MIN_ANCHOR_MM3 = {Kind.SACRUM: 4000.0, Kind.C2: 2000.0}
 # A disc within an anchor (S1/S2, the seam in C2) is smaller than this share of the next ones.
 RUDIMENT_SHARE = {Kind.SACRUM: 0.45, Kind.C2: 0.65}
 WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour

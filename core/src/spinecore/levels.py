@@ -125,8 +125,9 @@ class _Counts:
     def result(self, method: str, reason: str, codes: tuple[str, ...] = ()) -> Naming:
         """The naming, with 71, 72, … from the top for bones without a name."""
         free = iter(range(FIRST_UNNAMED_VERTEBRA, LAST_UNNAMED_VERTEBRA + 1))
+        sure = Kind.SACRUM not in self.chain.doubts  # a sacrum in doubt may be L5: it gets no name either
         known = [
-            SACRUM if bone.kind is Kind.SACRUM else label
+            SACRUM if bone.kind is Kind.SACRUM and sure else label
             for bone, label in zip(self.chain.bones, self.labels, strict=True)
         ]
         labels = tuple(label or next(free, LAST_UNNAMED_VERTEBRA) for label in known)
