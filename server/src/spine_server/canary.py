@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,12 +17,14 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from spine_server.errors import CanaryError
-from spine_server.repository import ENTRY_MODEL
+from spine_server.repository import ENTRY_MODEL, Entry
 
 SHAPE_ZYX = (24, 32, 32)
 SPACING_MM = 2.0
 REQUEST_ID = "canary"
 POLL_S = 0.1
+
+DEFAULT_ENTRIES = (Entry(ENTRY_MODEL, channels=1, report=True),)
 
 _Answer = tuple[triton.InferResult | None, InferenceServerException | None]
 
@@ -36,9 +38,9 @@ def canary_volume() -> NDArray[np.int16]:
     return voxels
 
 
-def canary_inputs() -> list[triton.InferInput]:
-    """The canary as `spine_mri` takes it."""
-    voxels = canary_volume()
+def canary_inputs(channels: int = 1) -> list[triton.InferInput]:
+    """The canary as an entry model takes it, the same in every channel."""
+    voxels = np.repeat(canary_volume(), channels, axis=0)
     affine = np.diag([SPACING_MM] * 3 + [1.0])
     tensors: dict[str, tuple[NDArray[Any], str]] = {
         "VOLUME": (voxels.reshape(-1).view(np.uint8), "UINT8"),
@@ -54,8 +56,14 @@ def canary_inputs() -> list[triton.InferInput]:
     return inputs
 
 
-def run_canary(url: str, *, timeout_s: float, check: Callable[[], None] = lambda: None) -> float:
-    """Send the canary through `spine_mri` at `url` and check what comes back; the seconds it took.
+def run_canary(
+    url: str,
+    *,
+    timeout_s: float,
+    check: Callable[[], None] = lambda: None,
+    entries: Sequence[Entry] = DEFAULT_ENTRIES,
+) -> float:
+    """Send the canary through all `entries` at `url` and check what comes back; the seconds it took.
 
     `check` is called while waiting and raises when waiting has become useless.
 
@@ -66,19 +74,27 @@ def run_canary(url: str, *, timeout_s: float, check: Callable[[], None] = lambda
     """
     started = time.monotonic()
     with triton.InferenceServerClient(url) as client:
-        answers: SimpleQueue[_Answer] = SimpleQueue()
-        client.async_infer(
-            ENTRY_MODEL,
-            canary_inputs(),
-            callback=lambda result, error: answers.put((result, error)),
-            request_id=REQUEST_ID,
-            client_timeout=timeout_s,
-        )
-        answer, error = _wait_for(answers, check)
-        if error is not None:
-            raise CanaryError(f"The canary volume was not answered: {error.message()}")
-        _check(answer)
+        for entry in entries:
+            left = max(1.0, timeout_s - (time.monotonic() - started))
+            _check(_answer(client, entry, left, check), entry)
     return time.monotonic() - started
+
+
+def _answer(
+    client: triton.InferenceServerClient, entry: Entry, timeout_s: float, check: Callable[[], None]
+) -> triton.InferResult:
+    answers: SimpleQueue[_Answer] = SimpleQueue()
+    client.async_infer(
+        entry.name,
+        canary_inputs(entry.channels),
+        callback=lambda result, error: answers.put((result, error)),
+        request_id=REQUEST_ID,
+        client_timeout=timeout_s,
+    )
+    answer, error = _wait_for(answers, check)
+    if error is not None:
+        raise CanaryError(f"The canary volume was not answered: {error.message()}")
+    return answer
 
 
 def _wait_for(answers: SimpleQueue[_Answer], check: Callable[[], None]) -> _Answer:
@@ -90,11 +106,13 @@ def _wait_for(answers: SimpleQueue[_Answer], check: Callable[[], None]) -> _Answ
             continue
 
 
-def _check(answer: triton.InferResult) -> None:
+def _check(answer: triton.InferResult, entry: Entry) -> None:
     labels, report = answer.as_numpy("LABELS"), answer.as_numpy("REPORT")
     if labels is None or labels.shape != SHAPE_ZYX:
         came = None if labels is None else labels.shape
         raise CanaryError(f"The canary's label map should have shape {SHAPE_ZYX}, it has {came}.")
+    if not entry.report:
+        return
     try:
         json.loads(report.reshape(-1)[0])
     except (AttributeError, IndexError, ValueError):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from spine_server import launch, preconditions
@@ -17,7 +18,7 @@ from spine_server.leftovers import RunToken, remove_leftovers
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
 from spine_server.ports import LOOPBACK, with_ports_chosen
-from spine_server.repository import default_repository
+from spine_server.repository import Entry, default_repository, entry_models
 from spine_server.run_folder import lay_out_backends
 
 _ANY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}
@@ -92,7 +93,8 @@ class EmbeddedTriton:
                 run_name=self._token.name,
             )
             self._spawn(command, launch.environment(distribution))
-            self._wait_until_ready(began + self.options.start_timeout_s)
+            entries = entry_models(repository, self.options.profile)
+            self._wait_until_ready(began + self.options.start_timeout_s, entries)
         except BaseException:
             self.stop()
             raise
@@ -158,13 +160,16 @@ class EmbeddedTriton:
             self._process.stdout, self.options.log_file, quiet=self.options.log_level in ("error", "warning")
         )
 
-    def _wait_until_ready(self, deadline: float) -> None:
+    def _wait_until_ready(self, deadline: float, entries: Sequence[Entry]) -> None:
         assert self._token is not None
         try:
             wait_until_live(self.grpc_url, deadline=deadline, check=self._check_alive)
             self._token.close_to_others()
             run_canary(
-                self.grpc_url, timeout_s=max(1.0, deadline - time.monotonic()), check=self._check_alive
+                self.grpc_url,
+                timeout_s=max(1.0, deadline - time.monotonic()),
+                check=self._check_alive,
+                entries=entries,
             )
         except CanaryError as error:
             raise CanaryError(f"{error}\n{self.last_words()}".rstrip()) from None

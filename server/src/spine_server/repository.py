@@ -111,6 +111,52 @@ def read_model(folder: Path, profile: Profile) -> Model:
     return Model(folder, config)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A model that callers send volumes to."""
+
+    name: str
+    channels: int
+    """Channels its network takes."""
+    report: bool
+    """Whether it answers a report beside the label map."""
+
+
+def entry_models(repository: Path, profile: Profile) -> tuple[Entry, ...]:
+    """One entry model for each segmentation network of a complete repository; with a report where both are.
+
+    Raises
+    ------
+    PreconditionError
+        A configuration cannot be read.
+    """
+    found: dict[str, Entry] = {}
+    for folder in sorted(path.parent for path in repository.glob("[!.]*/config.pbtxt")):
+        model = read_model(folder, profile)
+        if _is_entry(model):
+            network = _network_of(repository, model, profile)
+            report = any(output.name == "REPORT" for output in model.config.output)
+            if network not in found or report:
+                found[network] = Entry(model.name, _channels(repository, network), report)
+    return tuple(found[network] for network in sorted(found))
+
+
+def _is_entry(model: Model) -> bool:
+    outputs = {output.name for output in model.config.output}
+    return model.kind == "ensemble" and "LABELS" in outputs
+
+
+def _network_of(repository: Path, model: Model, profile: Profile) -> str:
+    """The network that an entry's first step prepares volumes for; the entry itself where it names none."""
+    first = read_model(repository / model.steps()[0], profile)
+    return next(iter(first.steps()), model.name)
+
+
+def _channels(repository: Path, network: str) -> int:
+    description = repository / network / "1" / NETWORK_DESCRIPTION
+    return len(NetworkSpec.load(description).channels) if description.is_file() else 1
+
+
 def repository_problems(repository: Path, profile: Profile, *, backends: frozenset[str]) -> list[str]:
     """One sentence for each thing that keeps `repository` from being served by a Triton with `backends`."""
     if not repository.is_dir():
@@ -124,7 +170,7 @@ def repository_problems(repository: Path, profile: Profile, *, backends: frozens
             models[folder.name] = read_model(folder, profile)
         except PreconditionError as error:
             problems.extend(error.problems)
-    if ENTRY_MODEL not in models and not problems:
+    if not problems and not any(_is_entry(model) for model in models.values()):
         problems.append(f"{repository} holds no model {ENTRY_MODEL}; is it a SpineServe repository?")
     for model in models.values():
         problems.extend(_model_problems(model, models))
