@@ -126,7 +126,11 @@ MODELS: dict[str, Model] = {
 
 
 def network_model(
-    spec: NetworkSpec, *, name: str = "nnunet", max_batch_size: int = NETWORK_BATCH, logits_dtype: str = "FP16"
+    spec: NetworkSpec,
+    *,
+    name: str = "nnunet",
+    max_batch_size: int = NETWORK_BATCH,
+    logits_dtype: str = "FP16",
 ) -> Model:
     """The tensors of a segmentation network: PATCH (C, *patch) float32 -> LOGITS (K, *patch).
 

@@ -31,7 +31,7 @@ def segment(
 def predict_logits(
     prepared: Prepared, spec: NetworkSpec, network: Network, *, batch_size: int = 1
 ) -> npt.NDArray[np.float32]:
-    """Merged logits (K, Z', Y', X') of `prepared` on the network's grid; arguments and errors as `segment`."""
+    """Merged logits (K, Z', Y', X') of `prepared` on the network's grid; errors as `segment`."""
     _check_fits(prepared, spec)
     window = SlidingWindow(
         prepared.data,

@@ -90,7 +90,7 @@ class _Run:
     """One training: network, optimiser, curve."""
 
     def __init__(self, network: MeasurementNet, generator: torch.Generator, folder: Path) -> None:
-        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.generator = generator
         self.folder = folder
         self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
@@ -137,7 +137,7 @@ class _Run:
         height, canal = ((found.float() - wanted).square()[:, part].mean() for part in HEADS)
         loss = height + canal
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return float(loss.detach())
 
