@@ -6,12 +6,13 @@ import csv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spine_training.dataset import TRAINING_SEEDS, VALIDATION_SEEDS
 from spine_training.measurement import checkpoint
@@ -27,6 +28,7 @@ HEADS = (slice(0, 4), slice(4, 5))  # disc height, canal AP: each head has its o
 AHEAD = 2  # batches prepared beside the training step
 LEARNING_RATE = 1e-3
 BETAS = (0.9, 0.999)
+AVERAGE_DECAY = 0.99  # per step; what is validated and kept is this average of the weights, not the last ones
 DECAY, DECAY_EPOCHS = 0.9, 10
 VALIDATION_PHANTOMS = 12
 SERVED_SHARE = 3  # every third training phantom is also segmented and cut as the server does it
@@ -95,6 +97,8 @@ class _Run:
         self.folder = folder
         self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
         self.decay = torch.optim.lr_scheduler.StepLR(self.optimizer, DECAY_EPOCHS, DECAY)
+        average = get_ema_multi_avg_fn(AVERAGE_DECAY)
+        self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.best = float("inf")
 
     def epoch(self, number: int, training: Samples, validation: Samples) -> None:
@@ -102,7 +106,8 @@ class _Run:
         self.network.train()
         losses = [self.step(*batch) for batch in self.batches(training)]
         self.decay.step()
-        errors = evaluate(self.network, validation)
+        averaged = cast("MeasurementNet", self.average.module)
+        errors = evaluate(averaged, validation)
         self.record(number, float(np.mean(losses)), errors)
         if errors.mean() < self.best:
             self.best = float(errors.mean())
@@ -139,6 +144,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.average.update_parameters(self.network)
         return float(loss.detach())
 
     def record(self, number: int, loss: float, errors: NDArray[np.float64]) -> None:
