@@ -21,6 +21,7 @@ from spinecore.phantom import Phantom, PhantomConfig, make_phantom
 from spinecore.phantom.io import write_dicom
 
 DEMO_SEED = 900_003  # from the range that no training run ever draws from
+MOST_OFF_MM = 2.0
 WIDTHS = (14, 8, 10, 18, 8, 10)
 
 
@@ -74,7 +75,10 @@ def _phantom_series(folder: Path) -> tuple[Phantom, Path]:
 
 
 def _compare(phantom: Phantom, report: dict[str, Any]) -> int:
-    """Print truth beside measurement for every complete disc; 1 if one is missing or more than 2 mm off."""
+    """Print truth beside measurement for every disc in view; 1 if one is missing or more than 2 mm off.
+
+    A length may be missing only where the report says that the disc is cut by the field of view.
+    """
     found = {disc["name"]: disc for disc in report["discs"] if disc["name"]}
     heads = ("height: true", "CNN", "geometry", "canal AP: true", "CNN", "geometry")
     print("\nThe phantom's true values beside the measured ones (mm)\n")
@@ -94,7 +98,8 @@ def _compare(phantom: Phantom, report: dict[str, Any]) -> int:
         canals = truth.canal_ap_mm, disc["canal_ap_mm"]["cnn"], disc["canal_ap_mm"]["geometric"]
         print(f"{truth.name:8}" + _cells([f"{v:.1f}" if v is not None else "–" for v in (*heights, *canals)]))
         pairs = heights[:2], canals[:2]
-        wrong += any(measured is None or abs(measured - true) > 2.0 for true, measured in pairs)
+        off = [abs(measured - true) > MOST_OFF_MM for true, measured in pairs if measured is not None]
+        wrong += any(off) or (disc["complete"] and len(off) < len(pairs))
     print("\nPhantom truth and network weights are synthetic: research software, not a medical device.")
     return 1 if wrong else 0
 
