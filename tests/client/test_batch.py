@@ -98,15 +98,15 @@ def test_ctrl_c_keeps_what_is_done(serve, studies: Path, tmp_path: Path) -> None
     command = [sys.executable, "-m", "spine_client.cli", "batch", str(studies), "--out", str(out)]
     options = ["--formats", "json", "--concurrency", "1", "--url", servicer.url]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 15
-    while len(servicer.requests) < 2 and time.monotonic() < deadline:
+    while len(servicer.requests) < 2:  # a cold start takes what it takes; pytest's own limit ends a hang
+        assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=15)
+    _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert servicer.cancelled.wait(2)
+    assert servicer.cancelled.wait(30)
     assert [row["study"] for row in rows(out)] == ["a"]
 
 
