@@ -156,15 +156,15 @@ def test_ctrl_c_cancels_the_request_and_is_130(serve, folder: Path) -> None:
     servicer, _ = serve(hangs())
     command = [sys.executable, "-m", "spine_client.cli", "analyze", str(folder), "--url", servicer.url]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 15
-    while not servicer.requests and time.monotonic() < deadline:
+    while not servicer.requests:  # a cold start takes what it takes; pytest's own limit ends a hang
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=15)
+    _, err = process.communicate()
     assert process.returncode == 130
     assert "cancelled" in err
     assert "Traceback" not in err
-    assert servicer.cancelled.wait(2)
+    assert servicer.cancelled.wait(30)
 
 
 def test_on_a_terminal_there_is_a_spinner_and_a_rich_table(serve, volume) -> None:

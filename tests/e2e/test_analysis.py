@@ -131,7 +131,11 @@ def test_every_stage_logs_the_request_id_and_nothing_of_the_volume(
 
 def test_a_cancelled_segmentation_stops_between_patches(ask: Ask, server: EmbeddedTriton) -> None:
     """Many patches are asked for; after the caller has gone, at most the running one is finished."""
-    phantom = make_phantom(PhantomConfig(seed=1, region="lumbar", spacing_mm=(4.0, 1.5, 1.5)))
+    phantom = make_phantom(
+        PhantomConfig(
+            seed=1, region="lumbar", spacing_mm=(1.5, 1.5, 4.0), orientation="LPS", fov_mm=(380, 250, 90)
+        )
+    )
     request = contract.encode_volume(Volume(phantom.image[np.newaxis], phantom.affine))
     prepared = ask("preprocess", {**request, "OPTIONS": np.array([b'{"step_size": 0.1}'], object)})
     tensors = {name: prepared[name] for name in ("DATA", "DATA_SHAPE", "PLAN")}

@@ -30,6 +30,7 @@ _DESCRIPTIONS = {
     "spineserve_disc_flags_total": "Quality flags set on discs",
 }
 _UNNAMED = "unnamed"
+_ANY_FLAG = "cut_by_field_of_view"
 _CANARY = "canary"
 """`spine_server.canary.REQUEST_ID`, written out: that module needs packages which a stage does not."""
 
@@ -56,6 +57,8 @@ class StageMetrics:
         for kind, found in (("vertebra", report["vertebrae"]), ("disc", report["discs"])):
             for each in found:
                 self._add("spineserve_levels_total", 1.0, kind=kind, named="yes" if each["name"] else "no")
+        # A counter shows up with its first flag: from the first report on, so that a rate can be taken.
+        self._add("spineserve_disc_flags_total", 0.0, level=_UNNAMED, flag=_ANY_FLAG)
         for disc in report["discs"]:
             for flag in disc["flags"]:
                 self._add("spineserve_disc_flags_total", 1.0, level=disc["name"] or _UNNAMED, flag=flag)
