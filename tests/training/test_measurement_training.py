@@ -115,7 +115,11 @@ def test_training_learns_a_thickness(tmp_path: Path) -> None:
     for _ in range(3):
         losses += [run.step(*batch) for batch in run.batches(bars)]
     assert np.mean(losses[-2:]) < np.mean(losses[:2])
-    run.record(0, losses[-1], evaluate(run.network, bars))
+    run.epoch(0, bars, bars)
+    kept = torch.load(tmp_path / "measurement.pt", weights_only=True)["notes"]["validation_mse_mm2"]
+    assert evaluate(checkpoint.load(tmp_path / "measurement.pt"), bars).tolist() == pytest.approx(
+        list(kept.values())
+    )
     assert (
         (tmp_path / "curve.csv")
         .read_text()

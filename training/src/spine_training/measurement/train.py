@@ -97,7 +97,7 @@ class _Run:
         self.folder = folder
         self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
         self.decay = torch.optim.lr_scheduler.StepLR(self.optimizer, DECAY_EPOCHS, DECAY)
-        average = get_ema_multi_avg_fn(AVERAGE_DECAY)
+        average = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self.best = float("inf")
 
@@ -113,7 +113,7 @@ class _Run:
             self.best = float(errors.mean())
             mse = dict(zip(TARGETS, errors.tolist(), strict=True))
             checkpoint.save(
-                self.folder / CHECKPOINT, self.network, notes={"epoch": number, "validation_mse_mm2": mse}
+                self.folder / CHECKPOINT, averaged, notes={"epoch": number, "validation_mse_mm2": mse}
             )
 
     def batches(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
