@@ -196,7 +196,7 @@ def _described(scene: _Scene, region: str | None) -> Findings:
         "canal": _canal_entry(scene, discs),
         "warnings": _warnings(scene, region, len(places)),
     }
-    return Findings(scene.labels, _patches(scene, [(i, m) for i, m in measured if m]), document)
+    return Findings(scene.labels, _patches(scene, measured), document)
 
 
 def _neighbours(scene: _Scene, i: int) -> Neighbours:
