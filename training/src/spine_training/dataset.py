@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 TRAINING_SEEDS = range(10_000)
 VALIDATION_SEEDS = range(10_000, 20_000)
-REGION_WEIGHTS = {"lumbar": 0.4, "cervical": 0.3, "thoracic": 0.2, "none": 0.1}
-CONTRAST_WEIGHTS = {"random": 0.3, "t2": 0.35, "t1": 0.25, "fatsat": 0.1}
+REGION_WEIGHTS = {"lumbar": 0.37, "cervical": 0.37, "thoracic": 0.22, "none": 0.04}
+CONTRAST_WEIGHTS = {"random": 0.25, "t2": 0.35, "t1": 0.3, "fatsat": 0.1}
+STENOSIS_SHARE = (0.1, 0.6)  # more than in patients: drawn as rarely, the network smooths them over
+BULGE_SHARE = (0.2, 0.6)
 FILE_ENDING = ".nii"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -39,14 +41,18 @@ def case_name(seed: int) -> str:
 
 
 def phantom_config(seed: int) -> PhantomConfig:
-    """What phantom a seed stands for: region and contrast drawn by weight from the seed itself."""
+    """What phantom a seed stands for: region, contrast, narrow canals, drawn from the seed itself."""
     from spinecore.phantom import PhantomConfig
 
     rng = np.random.default_rng([seed, 201])
     region = rng.choice(list(REGION_WEIGHTS), p=list(REGION_WEIGHTS.values()))
     contrast = rng.choice(list(CONTRAST_WEIGHTS), p=list(CONTRAST_WEIGHTS.values()))
     return PhantomConfig(
-        seed=seed, region=cast("Region", str(region)), contrast=cast("Contrast", str(contrast))
+        seed=seed,
+        region=cast("Region", str(region)),
+        contrast=cast("Contrast", str(contrast)),
+        stenosis=float(rng.uniform(*STENOSIS_SHARE)),
+        bulge=float(rng.uniform(*BULGE_SHARE)),
     )
 
 
