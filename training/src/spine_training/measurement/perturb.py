@@ -11,6 +11,8 @@ WOBBLE = 0.25
 BORDER_SHIFT = 0.15  # of the mask value; about half a voxel with the blur below
 SHARPNESS = (1.0, 4.0)
 LOST_MASK = 0.01
+SMOOTHED_CANAL = 0.4  # share of samples whose canal is evened out along itself, as networks do
+SMOOTHING_MM = (5, 9, 13)  # odd: the length smoothed over, along e_s (1 mm voxels)
 UNCHANGED = 0.4
 NOISE = 0.15
 GAMMA = 0.25
@@ -43,6 +45,7 @@ def _image(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _masks(masks: Tensor, generator: torch.Generator) -> Tensor:
     count = len(masks)
+    masks = _canal_smoothed(masks, generator)
     smooth = functional.avg_pool3d(masks, 3, stride=1, padding=1)
     share = torch.rand((count, 1, 1, 1, 1), generator=generator)
     softened = masks + share * (smooth - masks)
@@ -59,6 +62,16 @@ def _masks(masks: Tensor, generator: torch.Generator) -> Tensor:
     moved = ((softened - 0.5 + (shift + wobble) * border) * sharpness + 0.5).clamp(0.0, 1.0)
     kept = (torch.rand((count, 3, 1, 1, 1), generator=generator) > LOST_MASK).float()
     return moved * kept
+
+
+def _canal_smoothed(masks: Tensor, generator: torch.Generator) -> Tensor:
+    """Masks (N, 3, 64, 64, 32) with the canal's narrow and wide places evened out in some of the samples."""
+    length = SMOOTHING_MM[int(torch.randint(len(SMOOTHING_MM), (1,), generator=generator))]
+    canal = masks[:, 2:]
+    mean = functional.avg_pool3d(canal, (length, 1, 1), stride=1, padding=(length // 2, 0, 0))
+    evened = ((mean - 0.5) * 4.0 + 0.5).clamp(0.0, 1.0)
+    chosen = torch.rand((len(masks), 1, 1, 1, 1), generator=generator) < SMOOTHED_CANAL
+    return torch.cat([masks[:, :2], torch.where(chosen, evened, canal)], dim=1)
 
 
 def _uniform(shape: tuple[int, ...], reach: float, generator: torch.Generator) -> Tensor:
