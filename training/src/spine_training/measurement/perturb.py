@@ -46,7 +46,9 @@ def _image(images: Tensor, generator: torch.Generator) -> Tensor:
 def _masks(masks: Tensor, generator: torch.Generator) -> Tensor:
     count = len(masks)
     masks = _canal_smoothed(masks, generator)
-    smooth = functional.avg_pool3d(masks, 3, stride=1, padding=1)
+    smooth = masks
+    for axis in (2, 3, 4):
+        smooth = _mean_along(smooth, axis, 3)
     share = torch.rand((count, 1, 1, 1, 1), generator=generator)
     softened = masks + share * (smooth - masks)
     field = (
@@ -68,10 +70,19 @@ def _canal_smoothed(masks: Tensor, generator: torch.Generator) -> Tensor:
     """Masks (N, 3, 64, 64, 32) with the canal's narrow and wide places evened out in some of the samples."""
     length = SMOOTHING_MM[int(torch.randint(len(SMOOTHING_MM), (1,), generator=generator))]
     canal = masks[:, 2:]
-    mean = functional.avg_pool3d(canal, (length, 1, 1), stride=1, padding=(length // 2, 0, 0))
-    evened = ((mean - 0.5) * 4.0 + 0.5).clamp(0.0, 1.0)
+    evened = ((_mean_along(canal, 2, length) - 0.5) * 4.0 + 0.5).clamp(0.0, 1.0)
     chosen = torch.rand((len(masks), 1, 1, 1, 1), generator=generator) < SMOOTHED_CANAL
     return torch.cat([masks[:, :2], torch.where(chosen, evened, canal)], dim=1)
+
+
+def _mean_along(masks: Tensor, axis: int, length: int) -> Tensor:
+    """Running mean over an odd `length` of voxels along one axis, zeros outside; faster than avg_pool3d."""
+    total = masks.clone()
+    size = masks.shape[axis]
+    for step in range(1, length // 2 + 1):
+        total.narrow(axis, step, size - step).add_(masks.narrow(axis, 0, size - step))
+        total.narrow(axis, 0, size - step).add_(masks.narrow(axis, step, size - step))
+    return total / length
 
 
 def _uniform(shape: tuple[int, ...], reach: float, generator: torch.Generator) -> Tensor:
