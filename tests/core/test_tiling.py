@@ -7,7 +7,14 @@ import pytest
 
 from spinecore.errors import ModelError
 from spinecore.half import round_to_half
-from spinecore.tiling import SlidingWindow, gaussian_importance, padding, predict_mirrored, tile_origins
+from spinecore.tiling import (
+    SlidingWindow,
+    gaussian_importance,
+    mean_of_folds,
+    padding,
+    predict_mirrored,
+    tile_origins,
+)
 
 
 def test_tiles_are_spread_evenly_and_cover_everything() -> None:
@@ -92,6 +99,15 @@ def test_mirroring_does_not_write_into_the_networks_own_array() -> None:
     answer.flags.writeable = False
     patch = np.zeros((1, 1, 2, 2, 2), dtype=np.float32)
     np.testing.assert_array_equal(predict_mirrored(lambda _: answer, patch, (1,)), answer)
+
+
+def test_folds_are_added_and_divided_in_float16() -> None:
+    fine = np.float32(2.0**-11)  # what float16 cannot add to 1
+    folds = np.array([1.0, -1.0, fine, 2.0, fine, 0.5], dtype=np.float32).reshape(6, 1, 1, 1)
+    mean = mean_of_folds(folds.copy(), 3)  # of (1, -1), (fine, 2), (fine, 0.5)
+    expected = np.array([1.0, 1.5], dtype=np.float16) / np.float16(3)
+    np.testing.assert_array_equal(mean.reshape(-1), expected.astype(np.float32))
+    np.testing.assert_array_equal(mean_of_folds(folds.copy(), 1), folds)
 
 
 def test_rounding_is_float16s_everywhere() -> None:

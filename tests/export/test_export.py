@@ -79,16 +79,17 @@ def test_the_onnx_file_equals_torch_and_the_batch_alone_is_dynamic(exported: Pat
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (logits,) = session.run(["LOGITS"], {"PATCH": patches})
     with torch.inference_mode():
-        expected = read_results_folder(odd_results).network(torch.from_numpy(patches)).numpy()
+        folds = [read_results_folder(odd_results, folds=n).network for n in ("0", "1")]
+        expected = np.concatenate([fold(torch.from_numpy(patches)).numpy() for fold in folds], axis=1)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     model = onnx.load(path)
-    assert [port.dims for group in ports(model) for port in group] == [(2, 8, 16, 12), (3, 8, 16, 12)]
+    assert [port.dims for group in ports(model) for port in group] == [(2, 8, 16, 12), (6, 8, 16, 12)]
     operators = [node.op_type for node in model.graph.node]
     assert "InstanceNormalization" in operators
     assert "BatchNormalization" not in operators
     spec = NetworkSpec.load(path.parent / "network.json")
     assert spec.sha256 == sha256(path)
-    assert (spec.precision, spec.mirroring) == ("fp32", True)
+    assert (spec.precision, spec.mirroring, spec.num_outputs, spec.folds) == ("fp32", True, 3, 2)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(exported: Path, odd_results: Path, tmp_path: Path) -> None:

@@ -22,9 +22,8 @@ from spinecore.network_spec import NetworkSpec
 
 pytestmark = pytest.mark.slow
 
-LEAST_EQUAL = {"nnunet": 0.999, "odd": 0.995}
-"""nnU-Net rounds each fold's merged logits to float16 before it averages them, we average first: on random
-weights with regions, whose logits lie around the threshold, that moves some voxels."""
+LEAST_EQUAL = {"nnunet": 0.9999, "odd": 0.999}
+"""Of float32 exports: a fitted network, and random weights, whose logits are full of near-ties."""
 
 
 @pytest.fixture(scope="module")

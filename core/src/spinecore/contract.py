@@ -132,12 +132,12 @@ def network_model(
     max_batch_size: int = NETWORK_BATCH,
     logits_dtype: str = "FP16",
 ) -> Model:
-    """The tensors of a segmentation network: PATCH (C, *patch) float32 -> LOGITS (K, *patch).
+    """The tensors of a segmentation network: PATCH (C, *patch) float32 -> LOGITS (folds · K, *patch).
 
     The logits are float16, or float32 (`logits_dtype` ``"FP32"``) where the network was exported in float32.
     """
     patch = Tensor("PATCH", "FP32", (len(spec.channels), *spec.patch_size))
-    logits = Tensor("LOGITS", logits_dtype, (spec.num_outputs, *spec.patch_size))
+    logits = Tensor("LOGITS", logits_dtype, (spec.network_channels, *spec.patch_size))
     return Model(name, (patch,), (logits,), max_batch_size)
 
 

@@ -29,6 +29,7 @@ NORMALIZATIONS = (
 RESAMPLING_KINDS = ("default", "torch")
 ANISOTROPY_THRESHOLD = 3.0
 MAX_OUTPUTS = 255
+MAX_FOLDS = 64
 _INTEGER_LISTS = (
     "transpose_forward",
     "transpose_backward",
@@ -95,6 +96,9 @@ class NetworkSpec:
         Numbers painted, in order, where regions overlap; None for ordinary labels.
     num_outputs
         Channels of the logits.
+    folds
+        Networks in the file whose logits it gives one behind another, (folds · num_outputs, Z, Y, X); their
+        mean is taken after merging, as nnU-Net does. 1 where the file itself gives one answer.
     mirror_axes
         Spatial axes (0, 1, 2) the network may be mirrored along at inference.
     mirroring
@@ -130,6 +134,7 @@ class NetworkSpec:
     precision: str = ""
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     roles: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    folds: int = 1
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -139,6 +144,11 @@ class NetworkSpec:
     def has_regions(self) -> bool:
         """Whether outputs are overlapping regions (sigmoid each) instead of exclusive classes."""
         return self.regions_class_order is not None
+
+    @property
+    def network_channels(self) -> int:
+        """Channels of what the network file gives, all folds counted."""
+        return self.num_outputs * self.folds
 
     @classmethod
     def from_json(cls, text: str | bytes) -> NetworkSpec:
@@ -283,6 +293,8 @@ def _output_problems(spec: NetworkSpec) -> list[str]:
         return ["labels must name the background as 0."]
     if not 1 <= spec.num_outputs <= MAX_OUTPUTS:
         return [f"num_outputs must be between 1 and {MAX_OUTPUTS}, not {spec.num_outputs}."]
+    if not isinstance(spec.folds, int) or not 1 <= spec.folds <= MAX_FOLDS:
+        return [f"folds must be between 1 and {MAX_FOLDS}, not {spec.folds}."]
     values = [value for name, value in spec.labels.items() if name != "ignore"]
     regions = any(isinstance(value, tuple) and len(value) > 1 for value in values)
     if regions != spec.has_regions:

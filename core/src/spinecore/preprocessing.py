@@ -88,7 +88,7 @@ def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options:
 
 
 def _check_size(network_shape: Triple, spec: NetworkSpec) -> None:
-    most = min(MAX_NETWORK_VOXELS, MAX_LOGITS // spec.num_outputs)
+    most = min(MAX_NETWORK_VOXELS, MAX_LOGITS // spec.network_channels)
     if math.prod(network_shape) > most or max(network_shape) > MAX_NETWORK_SIDE:
         size = " × ".join(str(n) for n in network_shape)
         limits = f"at most {most:,} in all and {MAX_NETWORK_SIDE} along a side are taken"

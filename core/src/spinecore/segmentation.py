@@ -12,7 +12,7 @@ from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
 from spinecore.plan import MAX_LOGITS, Prepared
 from spinecore.restore import restore_classes
-from spinecore.tiling import Network, SlidingWindow, predict_mirrored
+from spinecore.tiling import Network, SlidingWindow, mean_of_folds, predict_mirrored
 
 
 def segment(
@@ -20,7 +20,7 @@ def segment(
 ) -> npt.NDArray[np.uint8]:
     """Class map (Z, Y, X) uint8 of `prepared` on the input grid.
 
-    `network` maps patches (B, C, *patch) float32 to logits (B, K, *patch), B at most `batch_size`; what it
+    `network` maps patches (B, C, *patch) float32 to logits (B, folds · K, *patch), B at most `batch_size`; what it
     raises (a cancelled request, say) goes through. InputError ``data`` if `prepared` was made for another
     network, ModelError if the network's answer has the wrong shape or is not finite.
     """
@@ -37,7 +37,7 @@ def predict_logits(
         prepared.data,
         patch=spec.patch_size,
         step_size=prepared.plan.step_size,
-        num_outputs=spec.num_outputs,
+        num_outputs=spec.network_channels,
     )
     tiles = iter(window)
     while batch := list(itertools.islice(tiles, batch_size)):
@@ -45,7 +45,7 @@ def predict_logits(
         answers = predict_mirrored(network, patches, prepared.plan.mirror_axes)
         for (origin, _), logits in zip(batch, answers, strict=True):
             window.add(origin, logits)
-    return window.logits()
+    return mean_of_folds(window.logits(), spec.folds)
 
 
 def _check_fits(prepared: Prepared, spec: NetworkSpec) -> None:
@@ -55,7 +55,7 @@ def _check_fits(prepared: Prepared, spec: NetworkSpec) -> None:
         and plan.network_spacing_mm == spec.spacing_mm
         and plan.transpose_forward == spec.transpose_forward
         and set(plan.mirror_axes) <= set(spec.mirror_axes)
-        and math.prod(plan.network_shape) * spec.num_outputs <= MAX_LOGITS
+        and math.prod(plan.network_shape) * spec.network_channels <= MAX_LOGITS
     )
     if not fits:
         raise InputError("data", f"DATA and PLAN were not prepared for the network {spec.name!r}.")

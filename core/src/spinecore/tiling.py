@@ -153,6 +153,23 @@ def _accumulate(sums: Single, logits: npt.NDArray[np.floating[Any]], importance:
             total[here] = round_to_half(part[:size], scratch=scratch[:size])
 
 
+def mean_of_folds(logits: Single, folds: int) -> Single:
+    """(K, Z, Y, X) from the merged logits of several folds (folds · K, Z, Y, X), which are overwritten.
+
+    Added fold by fold and divided, each time rounded to float16, as nnU-Net's predictor does. Averaging
+    before merging is not the same where the folds' logits cancel out.
+    """
+    outputs = len(logits) // folds
+    total = logits[:outputs]
+    for start in range(outputs, len(logits), outputs):
+        total += logits[start : start + outputs]
+        round_to_half(total)
+    if folds > 1:
+        total /= folds
+        round_to_half(total)
+    return total
+
+
 def predict_mirrored(network: Network, patches: Single, mirror_axes: Sequence[int]) -> Single:
     """Logits (B, K, *patch) float32 of `patches`, averaged over all mirrorings along `mirror_axes`.
 

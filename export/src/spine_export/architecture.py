@@ -18,7 +18,7 @@ from spinecore.errors import ModelError
 
 
 class FoldMean(nn.Module):
-    """The mean of several folds' logits, as nnU-Net's predictor averages them."""
+    """The mean of several folds' logits, taken patch by patch."""
 
     def __init__(self, folds: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -30,6 +30,18 @@ class FoldMean(nn.Module):
         for fold in self.folds[1:]:
             total = total + fold(patch)
         return total / len(self.folds)
+
+
+class FoldStack(nn.Module):
+    """Several folds' logits one behind another, for whoever averages them after merging, as nnU-Net does."""
+
+    def __init__(self, folds: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.folds = nn.ModuleList(folds)
+
+    def forward(self, patch: torch.Tensor) -> torch.Tensor:
+        """Logits (N, folds · K, Z, Y, X) of patches (N, C, Z, Y, X)."""
+        return torch.cat([fold(patch) for fold in self.folds], dim=1)
 
 
 def build_network(

@@ -14,6 +14,7 @@ import onnx
 from torch import nn
 
 from spine_export import stages
+from spine_export.architecture import FoldMean, FoldStack
 from spine_export.checkpoints import ALL, FINAL
 from spine_export.config_files import (
     IR_FILE,
@@ -135,6 +136,8 @@ def export_trained(
     model = trained.spec.name
     _check_request(repository, model, precision, target)
     _check_entries(repository, model, trained.spec)
+    if precision == "fp32":
+        trained = _with_folds_apart(trained)
     content, difference = _network_onnx(trained, precision)
     files, digest = _network_files(trained, content, precision, calibration)
     spec = replace(trained.spec, sha256=digest, precision=precision)
@@ -180,6 +183,14 @@ def _check_entries(repository: Path, model: str, spec: NetworkSpec) -> None:
             f"{entry} in {repository} reports on the spine by the network {model}, but this network's labels "
             "are no spine structures; choose another --name, or say what they are with --labels."
         )
+
+
+def _with_folds_apart(trained: TrainedNetwork) -> TrainedNetwork:
+    """The network with its folds' logits one behind another: nnU-Net averages them after merging."""
+    if not isinstance(trained.network, FoldMean):
+        return trained
+    folds = list(trained.network.folds)
+    return replace(trained, network=FoldStack(folds), spec=replace(trained.spec, folds=len(folds)))
 
 
 def _network_onnx(trained: TrainedNetwork, precision: Precision) -> tuple[bytes, Difference]:
