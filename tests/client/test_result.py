@@ -10,9 +10,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from fake_triton import good_answer
 
 from spine_client.errors import InputError, MissingExtra
 from spine_client.notices import Notice
+from spine_client.rows import DISC_COLUMNS
 from spine_client.volume import Volume
 
 
@@ -74,6 +76,29 @@ def test_reading_nifti_without_nibabel_names_the_extra(
     with pytest.raises(MissingExtra) as caught:
         read_nifti(tmp_path / "v.nii")
     assert caught.value.extra == "nifti"
+
+
+def test_frame_has_a_row_per_disc_and_numbers_in_mm(result) -> None:
+    frame = result.to_frame()
+    assert list(frame.columns) == list(DISC_COLUMNS)
+    row = frame.loc[0]
+    assert (row.disc, row.height_anterior_mm, row.height_mean_cnn_mm) == ("L4/L5", 10.0, 9.4)
+    assert np.isnan(row.canal_ap_cnn_mm)
+    assert (row["complete"], row["flags"]) == (True, "")
+    assert {str(frame[name].dtype) for name in DISC_COLUMNS if name.endswith("_mm")} == {"float64"}
+
+
+def test_frame_of_a_result_without_discs_has_the_same_columns(serve, volume: Volume) -> None:
+    _, client = serve(lambda request, context: good_answer(request, discs=[]))
+    frame = client.analyze(volume).to_frame()
+    assert (len(frame), list(frame.columns)) == (0, list(DISC_COLUMNS))
+    assert str(frame.canal_ap_mm.dtype) == "float64"
+
+
+def test_frame_without_pandas_names_the_extra(result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r"spineserve-client\[pandas\]"):
+        result.to_frame()
 
 
 def test_results_are_frozen(result) -> None:

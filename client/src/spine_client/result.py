@@ -6,14 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spine_client.notices import Notice
 from spine_client.report import Canal, Disc, Naming, Provenance, Report, Vertebra
+from spine_client.rows import discs_frame
 from spine_client.volume import Volume
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,14 @@ class SpineResult:
     def to_json(self) -> str:
         """`to_dict` as indented JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def to_frame(self) -> DataFrame:
+        """The discs as a pandas table, one row each, from the top down (extra ``pandas``).
+
+        Columns: `spine_client.rows.DISC_COLUMNS`, lengths in mm as float64, NaN where nothing was measured.
+        Many studies: ``pandas.concat({name: result.to_frame() for …}, names=["study"])``.
+        """
+        return discs_frame(self.discs)
 
     def save(self, directory: str | Path, *, formats: Sequence[str] | None = None) -> dict[str, Path]:
         """Write the result into `directory` (made if absent); the path of each format written.

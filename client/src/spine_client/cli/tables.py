@@ -9,6 +9,7 @@ from typing import TextIO
 from spine_client.dicom.stacks import Stack
 from spine_client.report import Disc
 from spine_client.result import SpineResult
+from spine_client.rows import DISC_COLUMNS, disc_row
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,8 @@ def print_table(table: Table, stream: TextIO) -> None:
 
 
 def _disc_row(disc: Disc) -> tuple[str, ...]:
-    geometric, cnn = disc.height_mm.geometric, disc.height_mm.cnn
-    values = (
-        geometric and geometric.anterior,
-        geometric and geometric.middle,
-        geometric and geometric.posterior,
-        geometric and geometric.mean,
-        cnn and cnn.mean,
-        disc.canal_ap_mm.geometric,
-        disc.canal_ap_mm.cnn,
-    )
+    row = disc_row(disc)
+    values = (row[column] for column in DISC_COLUMNS if column.endswith("_mm"))
     numbers = ("–" if value is None else f"{value:.1f}" for value in values)
     flags = [*disc.flags, *(() if disc.complete else ("cut",))]
     return (disc.title, *numbers, ", ".join(flags))

@@ -15,6 +15,7 @@ from spine_client.overlay import style
 from spine_client.overlay.plane import SagittalStack, measured_lines, sagittal_stack
 from spine_client.report import Disc, Line, ModelInfo
 from spine_client.result import SpineResult
+from spine_client.rows import DISC_COLUMNS, disc_row
 
 _MOST_SLICES = 160
 """More are thinned out, so that the page stays of a size to send around."""
@@ -139,16 +140,8 @@ def _place(stack: SagittalStack, point: tuple[float, float, float]) -> tuple[flo
 
 
 def _disc_row(stack: SagittalStack, shown: npt.NDArray[np.intp], disc: Disc) -> dict[str, Any]:
-    height, cnn = disc.height_mm.geometric, disc.height_mm.cnn
-    values = [
-        height and height.anterior,
-        height and height.middle,
-        height and height.posterior,
-        height and height.mean,
-        cnn and cnn.mean,
-        disc.canal_ap_mm.geometric,
-        disc.canal_ap_mm.cnn,
-    ]
+    row = disc_row(disc)
+    values = [row[column] for column in DISC_COLUMNS if column.endswith("_mm")]
     return {
         "title": disc.title,
         "values": ["–" if value is None else f"{value:.1f}" for value in values],
