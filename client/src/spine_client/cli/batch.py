@@ -1,14 +1,13 @@
 """`spine batch`: a folder of studies, several at a time; what is done stays done.
 
-Each study's files are written aside and moved into place when all are there, so that a folder with the
-study's name in the output means: finished. Running the same command again does only what is missing.
+A folder with a study's name in the output means: finished (`batch_store` sees to it). Running the same
+command again does only what is missing. A server that restarts meanwhile is waited for, study by study.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import shutil
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,42 +16,59 @@ from typing import TextIO
 from spine_client._report_parser import parse_report
 from spine_client.cli import exit_codes
 from spine_client.cli.batch_progress import BatchProgress
+from spine_client.cli.batch_store import MARKER, BatchStore, unwritable
 from spine_client.cli.commands import formats_to_write, open_client
+from spine_client.config import RetryPolicy
 from spine_client.errors import InputError, ProtocolError, RequestRejected, SpineClientError
 from spine_client.nifti import is_nifti
 from spine_client.outcome import Outcome
-from spine_client.report import Disc, DiscHeight, Report
+from spine_client.report import Report
+from spine_client.rows import DISC_COLUMNS, disc_row
 
 SUMMARY = "summary.csv"
-COLUMNS = (
-    "study", "status", "error", "disc", "height_anterior_mm", "height_middle_mm", "height_posterior_mm",
-    "height_mean_mm", "height_mean_cnn_mm", "canal_ap_mm", "canal_ap_cnn_mm", "complete", "flags",
-)  # fmt: skip
+COLUMNS = ("study", "status", "error", *DISC_COLUMNS)
 """One row per disc; one row without a disc for a study that failed or holds none."""
-_PARTIAL = ".partial-"
+PATIENCE = RetryPolicy(max_attempts=16)
+"""A minute or so, if the server was there at the start: nobody sits by, and one that died comes back."""
 
 
 def batch(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     """Analyse every study of a folder that the output does not hold yet; then write the summary."""
     studies = [study for study in find_studies(arguments.path) if study.resolve() != arguments.out.resolve()]
     formats = formats_to_write(arguments.formats, err)
-    pending = [study for study in studies if not _is_done(arguments.out / study.name)]
+    store = BatchStore(arguments.out)
     errors: dict[str, SpineClientError] = {}
-    try:
-        with open_client(arguments) as client, BatchProgress(err, len(studies), arguments.json) as progress:
-            progress.skipped(len(studies) - len(pending))
-            outcomes = client.analyze_many(
-                pending, max_concurrency=arguments.concurrency, region=arguments.region
-            )
-            for outcome in outcomes:
-                error = _keep(outcome, pending[outcome.index].name, arguments.out, formats)
-                if error is not None:
-                    errors[pending[outcome.index].name] = error
-                progress.done(pending[outcome.index].name, error)
-    finally:
-        finished = write_summary(arguments.out, [study.name for study in studies], errors)
+    with store.held():
+        try:
+            _analyse(studies, store, errors, formats, arguments, err)
+        finally:
+            finished = write_summary(store, [study.name for study in studies], errors)
     _print_end(arguments, finished, errors, out)
     return exit_codes.SOME_FAILED if errors else exit_codes.DONE
+
+
+def _analyse(
+    studies: Sequence[Path],
+    store: BatchStore,
+    errors: dict[str, SpineClientError],
+    formats: Sequence[str],
+    arguments: Namespace,
+    err: TextIO,
+) -> None:
+    """Analyse what is missing in `store`; failures go into `errors`, by study."""
+    pending = [study for study in studies if not store.is_done(study.name)]
+    with open_client(arguments) as client, BatchProgress(err, len(studies), arguments.json) as progress:
+        progress.skipped(len(studies) - len(pending))
+        patient = client.with_options(retry=PATIENCE) if client.health().ok else client
+        outcomes = patient.analyze_many(
+            pending, max_concurrency=arguments.concurrency, region=arguments.region
+        )
+        for outcome in outcomes:
+            name = pending[outcome.index].name
+            error = _keep(outcome, name, store, formats)
+            if error is not None:
+                errors[name] = error
+            progress.done(name, error)
 
 
 def find_studies(folder: Path) -> list[Path]:
@@ -72,39 +88,40 @@ def find_studies(folder: Path) -> list[Path]:
     return studies
 
 
-def write_summary(directory: Path, names: Iterable[str], errors: dict[str, SpineClientError]) -> int:
+def write_summary(store: BatchStore, names: Iterable[str], errors: dict[str, SpineClientError]) -> int:
     """Write `SUMMARY` over all studies finished so far; their number."""
-    directory.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
     finished = 0
-    with (directory / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="")
-        writer.writeheader()
-        for name in names:
-            report = _read_report(directory / name / "report.json")
-            if report is not None:
-                finished += 1
-                writer.writerows(_rows(name, report))
-            elif name in errors:
-                writer.writerow({"study": name, "status": "failed", "error": _error_code(errors[name])})
+    for name in names:
+        report = _read_report(store.directory / name / MARKER)
+        if report is not None:
+            finished += 1
+            rows += _rows(name, report)
+        elif name in errors:
+            rows.append({"study": name, "status": "failed", "error": _error_code(errors[name])})
+    try:
+        store.put(SUMMARY, lambda path: _write_rows(path, rows))
+    except OSError as error:
+        raise unwritable(store.directory, error) from None
     return finished
 
 
-def _is_done(directory: Path) -> bool:
-    return (directory / "report.json").is_file()
+def _write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def _keep(outcome: Outcome, name: str, directory: Path, formats: Sequence[str]) -> SpineClientError | None:
+def _keep(outcome: Outcome, name: str, store: BatchStore, formats: Sequence[str]) -> SpineClientError | None:
     """Write the result, all of it or nothing; the error that kept it from being there."""
-    if outcome.result is None:
+    result = outcome.result
+    if result is None:
         return outcome.error
-    partial = directory / f"{_PARTIAL}{name}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        outcome.result.save(partial, formats=list(dict.fromkeys(["json", *formats])))
-        shutil.rmtree(directory / name, ignore_errors=True)
-        partial.replace(directory / name)
+        store.put(name, lambda path: result.save(path, formats=list(dict.fromkeys(["json", *formats]))))
     except OSError as error:
-        return InputError("output", f"the results cannot be written: {error.strerror}", files=[directory])
+        return unwritable(store.directory, error)
     return None
 
 
@@ -118,24 +135,7 @@ def _read_report(path: Path) -> Report | None:
 def _rows(name: str, report: Report) -> list[dict[str, object]]:
     if not report.discs:
         return [{"study": name, "status": "no disc found"}]
-    return [{"study": name, "status": "ok", **_disc_columns(disc)} for disc in report.discs]
-
-
-def _disc_columns(disc: Disc) -> dict[str, object]:
-    nothing = DiscHeight(None, None, None, None)
-    height, cnn = disc.height_mm.geometric or nothing, disc.height_mm.cnn or nothing
-    return {
-        "disc": disc.title,
-        "height_anterior_mm": height.anterior,
-        "height_middle_mm": height.middle,
-        "height_posterior_mm": height.posterior,
-        "height_mean_mm": height.mean,
-        "height_mean_cnn_mm": cnn.mean,
-        "canal_ap_mm": disc.canal_ap_mm.geometric,
-        "canal_ap_cnn_mm": disc.canal_ap_mm.cnn,
-        "complete": disc.complete,
-        "flags": " ".join(disc.flags),
-    }
+    return [{"study": name, "status": "ok", **disc_row(disc)} for disc in report.discs]
 
 
 def _error_code(error: SpineClientError) -> str:
