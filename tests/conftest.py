@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spine_server import EmbeddedTriton, ServerOptions
-from spinecore.phantom import Phantom, PhantomConfig, make_phantom
+from spinecore.phantom import SMALL_LUMBAR, Phantom, make_phantom
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +27,4 @@ def server(server_log: Path) -> Iterator[EmbeddedTriton]:
 @pytest.fixture(scope="session")
 def lumbar_phantom() -> Phantom:
     """A small lumbar volume: sagittal slices, anisotropic, one patch of the network covers it."""
-    return make_phantom(
-        PhantomConfig(
-            seed=900_011,
-            region="lumbar",
-            contrast="t2",
-            spacing_mm=(4.0, 1.25, 1.25),
-            orientation="PIR",
-            fov_mm=(150.0, 130.0, 64.0),
-            artefacts=False,
-        )
-    )
+    return make_phantom(SMALL_LUMBAR)

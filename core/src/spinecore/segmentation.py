@@ -20,9 +20,9 @@ def segment(
 ) -> npt.NDArray[np.uint8]:
     """Class map (Z, Y, X) uint8 of `prepared` on the input grid.
 
-    `network` maps patches (B, C, *patch) float32 to logits (B, folds · K, *patch), B at most `batch_size`; what it
-    raises (a cancelled request, say) goes through. InputError ``data`` if `prepared` was made for another
-    network, ModelError if the network's answer has the wrong shape or is not finite.
+    `network` maps patches (B, C, *patch) float32 to logits (B, folds · K, *patch), B at most `batch_size`;
+    what it raises (a cancelled request, say) goes through. InputError ``data`` if `prepared` was made for
+    another network, ModelError if the network's answer has the wrong shape or is not finite.
     """
     logits = predict_logits(prepared, spec, network, batch_size=batch_size)
     return restore_classes(logits, prepared.plan, spec)

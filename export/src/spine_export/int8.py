@@ -32,7 +32,7 @@ MAX_PATCHES = 64
 CHECKED_PATCHES = 24
 """Patches on which the labels are compared with those of float32."""
 MAX_DICE_LOSS = 0.005
-"""Mean Dice that quantisation may cost on these patches, before layers go back to float."""
+"""Mean Dice that quantisation may cost on these patches of any image, before layers go back to float."""
 WEIGHTS_FILE = "model.bin"
 
 Patch = NDArray[np.float32]
@@ -41,29 +41,36 @@ Labels = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A patch (C, *patch) and which outputs win where in float32: (K, *patch)."""
+    """A patch (C, *patch) of an image and which outputs win where in float32: (K, *patch)."""
 
+    image: int
     patch: Patch
     winners: Labels
 
 
 def calibration_patches(
     images: Sequence[Image], spec: NetworkSpec, *, most: int = MAX_PATCHES
-) -> list[Patch]:
-    """Patches (C, *patch) of the images as the network sees them, evenly taken from all tiles."""
-    patches: list[Patch] = []
-    for image in images:
-        prepared = preprocess(image.volume, spec)
-        window = SlidingWindow(prepared.data, patch=spec.patch_size, step_size=spec.step_size, num_outputs=1)
-        patches += [np.array(patch) for _, patch in window]
-    step = max(1, len(patches) // most)
-    return patches[::step][:most]
+) -> list[list[Patch]]:
+    """Per image, patches (C, *patch) as the network sees them, evenly taken from its tiles; `most` in all."""
+    return [image_patches(image, spec, most=max(1, most // len(images))) for image in images]
 
 
-def quantize(onnx_content: bytes, patches: Sequence[Patch], spec: NetworkSpec) -> dict[str, bytes]:
+def image_patches(image: Image, spec: NetworkSpec, *, most: int) -> list[Patch]:
+    """At most `most` patches (C, *patch) of an image as the network sees them, spread over its tiles."""
+    prepared = preprocess(image.volume, spec)
+    window = SlidingWindow(prepared.data, patch=spec.patch_size, step_size=spec.step_size, num_outputs=1)
+    return _spread([patch for _, patch in window], most)
+
+
+def _spread(patches: Sequence[Patch], most: int) -> list[Patch]:
+    numbers = np.linspace(0, len(patches) - 1, min(most, len(patches))).round().astype(int)
+    return [np.array(patches[number]) for number in numbers]
+
+
+def quantize(onnx_content: bytes, patches: Sequence[Sequence[Patch]], spec: NetworkSpec) -> dict[str, bytes]:
     """ONNX float32 -> OpenVINO IR in INT8: the files model.xml and model.bin by name.
 
-    ExportError where nncf is missing or there is nothing to calibrate on.
+    `patches` are those of each calibration image. ExportError where nncf is missing or there are none.
     """
     try:
         import nncf
@@ -87,29 +94,34 @@ def quantize(onnx_content: bytes, patches: Sequence[Patch], spec: NetworkSpec) -
 
 
 def _quantized(
-    nncf: Any, model: Any, patches: Sequence[Patch], checked: Sequence[Checked], spec: NetworkSpec
+    nncf: Any, model: Any, patches: Sequence[Sequence[Patch]], checked: Sequence[Checked], spec: NetworkSpec
 ) -> Any:
     def agreement(compiled: Any, items: Iterable[Checked]) -> tuple[float, list[float]]:
-        scores = [_dice(_winners(compiled({INPUT: c.patch[None]})[0][0], spec), c.winners) for c in items]
-        return float(np.mean(scores)), scores
+        """The worst image's mean Dice, and each patch's, by which nncf ranks the layers."""
+        pairs = [(c, _winners(compiled({INPUT: c.patch[None]})[0][0], spec)) for c in items]
+        return _worst_image(pairs), [_dice([(ours, c.winners)]) for c, ours in pairs]
 
+    flat = [patch for group in patches for patch in group]
     return nncf.quantize_with_accuracy_control(
         model,
-        nncf.Dataset([{INPUT: patch[None]} for patch in patches]),
+        nncf.Dataset([{INPUT: patch[None]} for patch in flat]),
         nncf.Dataset(list(checked), lambda item: {INPUT: item.patch[None]}),
         validation_fn=agreement,
         max_drop=MAX_DICE_LOSS,
         drop_type=nncf.DropType.ABSOLUTE,
-        subset_size=len(patches),
+        subset_size=len(flat),
         preset=nncf.QuantizationPreset.MIXED,
     )
 
 
-def _checked(openvino: Any, model: Any, patches: Sequence[Patch], spec: NetworkSpec) -> list[Checked]:
-    """Patches spread over the given ones, with the labels of the network in float32."""
+def _checked(
+    openvino: Any, model: Any, patches: Sequence[Sequence[Patch]], spec: NetworkSpec
+) -> list[Checked]:
+    """Patches spread over each image's, with the labels of the network in float32."""
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    chosen = patches[:: max(1, len(patches) // CHECKED_PATCHES)][:CHECKED_PATCHES]
-    return [Checked(patch, _winners(compiled({INPUT: patch[None]})[0][0], spec)) for patch in chosen]
+    most = max(1, CHECKED_PATCHES // len(patches))
+    chosen = [(image, patch) for image, group in enumerate(patches) for patch in _spread(group, most)]
+    return [Checked(n, patch, _winners(compiled({INPUT: patch[None]})[0][0], spec)) for n, patch in chosen]
 
 
 def _winners(logits: NDArray[Any], spec: NetworkSpec) -> Labels:
@@ -120,11 +132,17 @@ def _winners(logits: NDArray[Any], spec: NetworkSpec) -> Labels:
     return np.stack([best == number for number in range(len(logits))])
 
 
-def _dice(ours: Labels, theirs: Labels) -> float:
-    """Mean Dice over the outputs that win anywhere in `theirs`."""
-    scores = [
-        2.0 * float((a & b).sum()) / float(a.sum() + b.sum())
-        for a, b in zip(ours, theirs, strict=True)
-        if b.any()
-    ]
-    return float(np.mean(scores)) if scores else 1.0
+def _worst_image(pairs: Sequence[tuple[Checked, Labels]]) -> float:
+    """Smallest mean Dice of an image, as the gate counts, over its patches taken together."""
+    images = {checked.image for checked, _ in pairs}
+    return min(_dice([(ours, c.winners) for c, ours in pairs if c.image == image]) for image in images)
+
+
+def _dice(pairs: Sequence[tuple[Labels, Labels]]) -> float:
+    """Mean Dice of ours and theirs over the outputs that win anywhere in theirs."""
+    both, ours, theirs = (
+        np.sum([array.sum(axis=(1, 2, 3)) for array in arrays], axis=0)
+        for arrays in zip(*((a & b, a, b) for a, b in pairs), strict=True)
+    )
+    there = theirs > 0
+    return float(np.mean(2.0 * both[there] / (ours[there] + theirs[there]))) if there.any() else 1.0

@@ -31,7 +31,7 @@ from spine_export.errors import ExportError
 from spine_export.files import sha256
 from spine_export.gate import TOLERANCES, Comparison, compare_on, require
 from spine_export.images import Image, read_images, synthetic_image
-from spine_export.int8 import WEIGHTS_FILE, calibration_patches, quantize
+from spine_export.int8 import WEIGHTS_FILE, calibration_patches, image_patches, quantize
 from spine_export.measurement import (
     CNN_INPUT,
     CNN_OUTPUTS,
@@ -255,7 +255,7 @@ def check_patches(
     Without images a synthetic one is taken. GateError where it is too far from torch.
     """
     image = images[0] if images else synthetic_image(trained.spec)
-    patches = calibration_patches([image], trained.spec, most=2)
+    patches = image_patches(image, trained.spec, most=2)
     network = load_network(model_folder)
     difference = compare_runs(lambda p: [network.run(p)], trained.network, [patch[None] for patch in patches])
     require_close(difference, mean_of_spread=ENGINE_TOLERANCE[precision], engine=network.description)

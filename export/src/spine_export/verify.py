@@ -11,7 +11,7 @@ from spine_export import __version__, stages
 from spine_export.checkpoints import ALL, FINAL
 from spine_export.engines import load_network
 from spine_export.errors import ExportError
-from spine_export.gate import TOLERANCES, UNTRAINED, Comparison, Tolerance, compare_on
+from spine_export.gate import TOLERANCES, UNTRAINED, Answer, Comparison, Tolerance, compare_on
 from spine_export.images import Image, read_images
 from spine_export.nnunet_folder import TrainedNetwork, read_results_folder
 from spine_export.repository import VERSION
@@ -95,15 +95,26 @@ def verify(
 
 
 def verify_images(
-    model_folder: Path, trained: TrainedNetwork, images: Sequence[Image], *, untrained: bool = False
+    model_folder: Path,
+    trained: TrainedNetwork,
+    images: Sequence[Image],
+    *,
+    untrained: bool = False,
+    references: Sequence[Answer | None] | None = None,
 ) -> Verification:
-    """As `verify`, on images in memory; `trained` carries the description that is served."""
+    """As `verify`, on images in memory; `trained` carries the description that is served.
+
+    `references` are nnU-Net's answers to the images where they are known already.
+    """
     spec = trained.spec
     precision = spec.precision or "fp16"
     tolerance = UNTRAINED if untrained and precision == "fp32" else TOLERANCES[precision]
     network = load_network(model_folder)
     batch = 1 if network.description.startswith("OpenVINO") else _batch(model_folder)
-    found = tuple(compare_on(image, trained, network, batch_size=batch) for image in images)
+    found = tuple(
+        compare_on(image, trained, network, batch_size=batch, reference=known)
+        for image, known in zip(images, references or [None] * len(images), strict=True)
+    )
     return Verification(spec.name, spec.sha256, precision, network.description, tolerance, found)
 
 

@@ -5,13 +5,14 @@
 >>> [(d.name, round(d.mean_mm, 1)) for d in phantom.truth.discs if d.complete]  # doctest: +SKIP
 """
 
-from spinecore.phantom.config import CONTRASTS, REGIONS, Contrast, PhantomConfig, Region
+from spinecore.phantom.config import CONTRASTS, REGIONS, SMALL_LUMBAR, Contrast, PhantomConfig, Region
 from spinecore.phantom.make import AnatomyGrid, Phantom, draw_anatomy, draw_image, make_phantom
 from spinecore.phantom.truth import DiscTruth, PhantomTruth, VertebraTruth
 
 __all__ = [
     "CONTRASTS",
     "REGIONS",
+    "SMALL_LUMBAR",
     "AnatomyGrid",
     "Contrast",
     "DiscTruth",

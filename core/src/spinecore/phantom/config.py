@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 
 Region = Literal["cervical", "thoracic", "lumbar", "none"]
 Contrast = Literal["t1", "t2", "fatsat", "random"]
+VariantKind = Literal["usual", "sacralised_l5", "lumbarised_s1", "l6", "t13"]
 
 REGIONS: Final[tuple[Region, ...]] = get_args(Region)
 CONTRASTS: Final[tuple[Contrast, ...]] = get_args(Contrast)
@@ -31,6 +32,9 @@ class PhantomConfig:
     stenosis : share of discs at whose level the canal is narrowed.
     fracture : probability that some vertebra is wedged by a compression fracture.
     scoliosis : scale of the lateral curve; 1 is what is commonly seen, 0 a straight spine.
+    transitional : probability that a patient has not the usual 24 presacral vertebrae.
+    variant : which kind of count; ``"l6"`` and ``"t13"`` look alike, as no ribs are drawn.
+    fused : share of discs that are bridged by bone or, every other one, collapsed to a slit.
     artefacts : False leaves out noise, bias field, ghosts and saturation bands.
     """
 
@@ -46,6 +50,9 @@ class PhantomConfig:
     stenosis: float = 0.15
     fracture: float = 0.12
     scoliosis: float = 1.0
+    transitional: float = 0.0
+    variant: VariantKind | None = None
+    fused: float = 0.0
     artefacts: bool = True
 
     def __post_init__(self) -> None:
@@ -60,6 +67,8 @@ class PhantomConfig:
             raise ValueError(
                 f"orientation must name three different axes, e.g. 'PIR', got {self.orientation!r}"
             )
+        if self.variant is not None and self.variant not in get_args(VariantKind):
+            raise ValueError(f"variant must be one of {get_args(VariantKind)} or None, got {self.variant!r}")
         for name in ("spacing_mm", "fov_mm"):
             value = getattr(self, name)
             if value is not None and (len(value) != 3 or min(value) <= 0):
@@ -70,3 +79,15 @@ def is_orientation(code: str) -> bool:
     """Whether `code` names one direction of each body axis, e.g. ``"PIR"``."""
     axes = ("LR", "AP", "IS")
     return len(code) == 3 and all(sum(letter in pair for letter in code) == 1 for pair in axes)
+
+
+SMALL_LUMBAR: Final = PhantomConfig(
+    seed=900_011,
+    region="lumbar",
+    contrast="t2",
+    spacing_mm=(4.0, 1.25, 1.25),
+    orientation="PIR",
+    fov_mm=(150.0, 130.0, 64.0),
+    artefacts=False,
+)
+"""What checks send: sagittal slices of a lumbar spine, anisotropic, covered by one patch of the network."""

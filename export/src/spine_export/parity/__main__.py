@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spine_export.gate import nnunet_answer
 from spine_export.networks import PRECISIONS, export_trained
 from spine_export.nnunet_folder import TrainedNetwork, read_results_folder
 from spine_export.parity.cases import CASES, Case, parity_images
@@ -28,18 +29,21 @@ FIT_STEPS = 40
 
 def run_case(name: str, case: Case, folder: Path, *, precisions: Sequence[str]) -> Iterator[Verification]:
     """Write, export and verify one case, precision by precision."""
-    results = write_results(folder / "results", case.kind, steps=FIT_STEPS)
+    results = write_results(folder / "results", case.kind, steps=0 if case.untrained else FIT_STEPS)
+
+    def read() -> TrainedNetwork:
+        return read_results_folder(results, name="nnunet", mirror=case.mirror, step_size=case.step_size)
+
+    images = parity_images(read().spec)
+    references = [nnunet_answer(image, read()) for image in images]
     for precision in PRECISIONS:
         if precision in precisions and precision in case.precisions:
-            trained = read_results_folder(
-                results, name="nnunet", mirror=case.mirror, step_size=case.step_size
-            )
-            images = parity_images(trained.spec)
-            repository = folder / precision
+            repository, trained = folder / precision, read()  # the export rounds weights in place
             done = export_trained(trained, repository=repository, precision=precision, calibration=images)
-            spec = NetworkSpec.load(done.folder / "network.json")
-            served: TrainedNetwork = replace(trained, spec=spec)
-            found = verify_images(repository / "nnunet", served, images)
+            served = replace(trained, spec=NetworkSpec.load(done.folder / "network.json"))
+            found = verify_images(
+                repository / "nnunet", served, images, untrained=case.untrained, references=references
+            )
             yield replace(found, network=name)
 
 
@@ -50,10 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", action="append", choices=list(CASES), help="default: all")
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="default: all")
     options = parser.parse_args(arguments)
-    found = list(_run(options.case or list(CASES), options.precision or PRECISIONS))
+    found: list[Verification] = []
+    for each in _run(options.case or list(CASES), options.precision or PRECISIONS):
+        found.append(each)
+        if options.out is not None:
+            _write(options.out, found)
     missed = [f"{each.network}, {each.precision}: {clause}" for each in found for clause in each.missed]
-    if options.out is not None:
-        _write(options.out, found)
     for clause in missed:
         print(f"misses its tolerance: {clause}", file=sys.stderr)
     return 1 if missed else 0

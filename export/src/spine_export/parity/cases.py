@@ -12,7 +12,7 @@ from spine_export.images import Image, image_of, read_volume
 from spine_export.parity.results import CLASSES, REGIONS, Kind
 from spinecore.geometry import Volume
 from spinecore.network_spec import NetworkSpec
-from spinecore.phantom import PhantomConfig, make_phantom
+from spinecore.phantom import SMALL_LUMBAR, make_phantom
 
 DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
 """Real MR images beside a checkout; the table does without where they are missing."""
@@ -20,17 +20,21 @@ MR_IMAGES = {
     "lumbar T2": "lumbar_t2/t2_lumbar.nii.gz",
     "cervical T2": "cervical_t2/t2_cervicothoracic.nii.gz",
 }
-_CROP = (160, 160, 160)
+_CROP = (128, 128, 128)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One results folder; `mirror` exports it with mirroring on, `step_size` with other tiles."""
+    """One results folder; `mirror` exports it with mirroring on, `step_size` with other tiles.
+
+    `untrained` leaves its weights random, full of near-ties.
+    """
 
     kind: Kind
     mirror: bool = False
     step_size: float = 0.5
     precisions: tuple[str, ...] = ("fp32", "fp16")
+    untrained: bool = False
 
 
 CASES = {
@@ -72,17 +76,7 @@ def parity_images(spec: NetworkSpec, *, crop: bool = True) -> list[Image]:
 
 
 def _phantom() -> Volume:
-    phantom = make_phantom(
-        PhantomConfig(
-            seed=900_100,
-            region="lumbar",
-            contrast="t2",
-            spacing_mm=(4.0, 1.25, 1.25),
-            orientation="PIR",
-            fov_mm=(150.0, 130.0, 64.0),
-            artefacts=False,
-        )
-    )
+    phantom = make_phantom(SMALL_LUMBAR)
     return Volume(phantom.image[None], phantom.affine)
 
 
