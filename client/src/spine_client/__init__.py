@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spine_client.config import Access, RetryPolicy, Tls
+from spine_client.dicomweb import Pacs, RemoteSeries
 from spine_client.errors import (
     AccessRefused,
     DeadlineExceeded,
@@ -53,8 +54,10 @@ __all__ = [
     "MissingExtra",
     "Notice",
     "Outcome",
+    "Pacs",
     "Progress",
     "ProtocolError",
+    "RemoteSeries",
     "Report",
     "RequestRejected",
     "RetryPolicy",

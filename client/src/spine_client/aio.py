@@ -85,7 +85,7 @@ class AsyncSpineClient:
         chosen = with_region(options, region)
 
         def prepare() -> Call:
-            volume = load(source, series=series)
+            volume = load(source, series=series, timeout_s=deadline.remaining_s)
             return Call(volume, chosen, request_id=identity, deadline=deadline, retry=self._retry)
 
         tell(Progress("reading", 0.0))

@@ -118,7 +118,7 @@ class SpineClient:
         identity = check_request_id(request_id)
         chosen = with_region(options, region)
         tell(Progress("reading", 0.0))
-        volume = load(source, series=series)
+        volume = load(source, series=series, timeout_s=deadline.remaining_s)
         call = Call(volume, chosen, request_id=identity, deadline=deadline, retry=self._retry)
         result = self._run(call, tell)
         tell(Progress("done", deadline.elapsed_s, call.attempt))

@@ -9,10 +9,15 @@ from spine_client import __version__
 from spine_client._contract import REGIONS
 from spine_client.cli import exit_codes
 from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL
+from spine_client.dicomweb import is_address
 from spine_client.saving import FORMATS
 
 _EPILOG = "exit codes:\n" + "\n".join(
     "  " + line for line in (exit_codes.__doc__ or "").splitlines()[3:] if line and line[0] != "="
+)
+
+_SOURCE_HELP = (
+    "DICOM folder, file, zip archive or DICOMDIR; dicomweb://host/dicom-web/studies/…/series/… in a PACS"
 )
 
 
@@ -36,15 +41,25 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_analyze(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("analyze", help="analyse one series and write its report")
-    command.add_argument("path", type=Path, help="DICOM folder or file, or NIfTI file (.nii, .nii.gz)")
+    command.add_argument("path", type=_source, help=_SOURCE_HELP + "; or a NIfTI, NRRD or MetaImage file")
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for report, label map and overlay")
     command.add_argument("--series", metavar="ID", help="series or stack id from `spine inspect`")
+    command.add_argument(
+        "--store",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="store segmentation and structured report in the PACS of the images, or in that at URL",
+    )
+    _add_pacs(command)
     _add_analysis(command)
 
 
 def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("batch", help="analyse a folder of studies; goes on where it was stopped")
-    command.add_argument("path", type=Path, help="folder that holds one subfolder or NIfTI file per study")
+    command.add_argument(
+        "path", type=Path, help="folder that holds one subfolder, zip archive or volume file per study"
+    )
     command.add_argument(
         "--out", type=Path, metavar="DIR", required=True, help="gets one folder per study, and summary.csv"
     )
@@ -68,12 +83,13 @@ def _add_analysis(command: argparse.ArgumentParser) -> None:
 
 def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("inspect", help="list the image series of a DICOM folder")
-    command.add_argument("path", type=Path, help="DICOM folder or file")
+    command.add_argument("path", type=_source, help=_SOURCE_HELP)
     command.add_argument(
         "--descriptions",
         action="store_true",
         help="show series descriptions and skipped files (may hold names)",
     )
+    _add_pacs(command)
     _add_json(command)
 
 
@@ -100,8 +116,24 @@ def _add_server(command: argparse.ArgumentParser, timeout_s: float | None) -> No
     )
 
 
+def _add_pacs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--pacs-auth-env",
+        metavar="NAME",
+        help="environment variable that holds the PACS's Authorization header: «Bearer …» or «Basic …»",
+    )
+    command.add_argument("--pacs-ca", metavar="PEM", help="root certificates to trust for the PACS")
+    command.add_argument(
+        "--pacs-allow-plaintext", action="store_true", help="let that header go over dicomweb+http://"
+    )
+
+
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON and nothing else on standard output")
+
+
+def _source(text: str) -> Path | str:
+    return text if is_address(text) else Path(text)
 
 
 def _seconds(text: str) -> float:

@@ -20,10 +20,10 @@ from spine_client.cli.batch_store import MARKER, BatchStore, unwritable
 from spine_client.cli.commands import formats_to_write, open_client
 from spine_client.config import RetryPolicy
 from spine_client.errors import InputError, ProtocolError, RequestRejected, SpineClientError
-from spine_client.nifti import is_nifti
 from spine_client.outcome import Outcome
 from spine_client.report import Report
 from spine_client.rows import DISC_COLUMNS, disc_row
+from spine_client.sources import is_study_file
 
 SUMMARY = "summary.csv"
 COLUMNS = ("study", "status", "error", *DISC_COLUMNS)
@@ -72,18 +72,18 @@ def _analyse(
 
 
 def find_studies(folder: Path) -> list[Path]:
-    """The studies of a folder: each subfolder, each NIfTI file, save hidden ones.
+    """The studies of a folder: each subfolder, zip archive and volume file, save hidden ones.
 
     Raises `InputError` if there is none.
     """
     if not folder.is_dir():
         raise InputError("no_such_path", "there is no such folder", files=[folder])
     visible = (item for item in folder.iterdir() if not item.name.startswith("."))
-    studies = sorted(item for item in visible if item.is_dir() or is_nifti(item))
+    studies = sorted(item for item in visible if item.is_dir() or is_study_file(item))
     if not studies:
         raise InputError(
             "no_studies",
-            "the folder holds neither subfolders nor NIfTI files; for one series use `spine analyze`",
+            "the folder holds no subfolder, archive or volume; for one series use `spine analyze`",
         )
     return studies
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from spine_client.cli import exit_codes
+from spine_client.cli.pacs import source_of, store, store_in
 from spine_client.cli.tables import discs_table, print_table, stacks_table
 from spine_client.cli.waiting import WaitingLine
 from spine_client.client import SpineClient
@@ -19,27 +20,29 @@ from spine_client.dicom.choose import choose_stack
 from spine_client.errors import InputError
 from spine_client.result import SpineResult
 from spine_client.saving import DEFAULT_FORMATS, FORMATS, missing_extra
+from spine_client.sources import dicom_source
 
 
 def analyze(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     """Analyse one series, print the table or JSON, write the files."""
     formats = formats_to_write(arguments.formats, err) if arguments.out else ()
+    source, pacs = source_of(arguments), store_in(arguments)
     with open_client(arguments) as client, WaitingLine(err, silent=arguments.json) as line:
-        result = client.analyze(
-            arguments.path, region=arguments.region, series=arguments.series, on_progress=line
-        )
+        result = client.analyze(source, region=arguments.region, series=arguments.series, on_progress=line)
     if arguments.json:
         out.write(result.to_json() + "\n")
     else:
         print_table(discs_table(result), out)
     if arguments.out:
         _save(result, arguments.out, formats, err)
+    if pacs is not None:
+        store(result, pacs, err)
     return exit_codes.DONE
 
 
 def inspect(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     """List the stacks of a DICOM folder and mark the one that would be analysed."""
-    stacks, notices = inspect_dicom(arguments.path)
+    stacks, notices = inspect_dicom(dicom_source(source_of(arguments)))
     chosen, reason = _chosen(stacks)
     if arguments.json:
         listing = {"stacks": [_stack_dict(stack) for stack in stacks], "chosen": chosen, "problem": reason}

@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from spine_client.dicom.files import paths_of
 from spine_client.dicom.frame import Frame
-from spine_client.dicom.scan import paths_of
 from spine_client.errors import InputError
 from spine_client.notices import Notice, notice
 

@@ -15,9 +15,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from spine_client.dicom.files import Origin
+from spine_client.dicom.files import Origin, paths_of
 from spine_client.dicom.frame import HEADER_TAGS, Frame, PixelFormat
-from spine_client.dicom.scan import paths_of
 from spine_client.errors import InputError, MissingExtra
 from spine_client.notices import Notice, notice
 
@@ -70,8 +69,7 @@ def _check_decodable(syntax: str) -> None:
 def _decode(frame: Frame) -> npt.NDArray[Any]:
     """Stored values of one frame, (rows, columns)."""
     try:
-        origin = frame.origin if frame.pixels.transfer_syntax else _with_syntax(frame.origin)
-        pixels = pixel_array(origin, index=frame.index)
+        pixels = _stored_values(frame)
     except Exception:  # whatever a decoder meets in damaged bytes
         raise InputError(
             "damaged_pixels", "the pixel data of an image are damaged; export the series again",
@@ -84,12 +82,22 @@ def _decode(frame: Frame) -> npt.NDArray[Any]:
     return _stored_bits(pixels, frame.pixels)
 
 
+def _stored_values(frame: Frame) -> npt.NDArray[Any]:
+    if not frame.pixels.transfer_syntax:
+        return np.asarray(pixel_array(_with_syntax(frame.origin), index=frame.index))
+    if isinstance(frame.origin, Dataset):
+        return np.asarray(pixel_array(frame.origin, index=frame.index))
+    with frame.origin.open("rb") as stream:
+        return np.asarray(pixel_array(stream, index=frame.index))
+
+
 def _with_syntax(origin: Origin) -> Dataset:
     """A dataset that came without file meta information, told how it is encoded."""
     if isinstance(origin, Dataset):
         dataset = copy.copy(origin)
     else:
-        dataset = pydicom.dcmread(origin, force=True, specific_tags=[*HEADER_TAGS, "PixelData"])
+        with origin.open("rb") as stream:
+            dataset = pydicom.dcmread(stream, force=True, specific_tags=[*HEADER_TAGS, "PixelData"])
     dataset.file_meta = FileMetaDataset()
     implicit = dataset.original_encoding[0]
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian

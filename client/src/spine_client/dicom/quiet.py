@@ -1,38 +1,55 @@
-"""Keeps pydicom silent while it reads: its warnings and log records quote values, which may name someone."""
+"""Keeps libraries silent while they work: their warnings and log records quote values and addresses, which
+may name someone."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-_lock = threading.Lock()
-_readers = 0
-_silence = ExitStack()
+
+class _Shared:
+    """A context that threads share: the first one in enters it, the last one out leaves it.
+
+    Python's warning filters and the loggers belong to all threads; each thread saving and restoring them for
+    itself would restore the silence of another.
+    """
+
+    def __init__(self, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stack = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._stack.enter_context(self._context())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._stack.close()
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """No Python warning, and no record of pydicom's loggers, while any thread is inside.
-
-    Readers are counted, because Python's warning filters are shared by all threads: the first one in turns
-    them off, the last one out restores what was there.
-    """
-    global _readers
-    with _lock:
-        _readers += 1
-        if _readers == 1:
-            _silence.enter_context(_no_warnings())
-            _silence.enter_context(_no_records())
-    try:
+    """No Python warning, and no record of pydicom's loggers: while files are read."""
+    with _warnings_off(), _pydicom_off():
         yield
-    finally:
-        with _lock:
-            _readers -= 1
-            if _readers == 0:
-                _silence.close()
+
+
+@contextmanager
+def quiet_dicomweb() -> Iterator[None]:
+    """As `quiet_pydicom`, and no record of what speaks HTTP: while a PACS is talked to."""
+    with quiet_pydicom(), _http_off():
+        yield
 
 
 @contextmanager
@@ -43,8 +60,8 @@ def _no_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def _no_records() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _logger_names()]
+def _no_records(packages: tuple[str, ...]) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _logger_names(packages)]
     for logger in loggers:
         logger.addFilter(_drop)
     try:
@@ -54,11 +71,17 @@ def _no_records() -> Iterator[None]:
             logger.removeFilter(_drop)
 
 
-def _logger_names() -> list[str]:
-    """``pydicom`` and its children: a filter on a parent does not see their records."""
-    known = [name for name in logging.root.manager.loggerDict if name.startswith("pydicom.")]
-    return ["pydicom", *known]
+def _logger_names(packages: tuple[str, ...]) -> list[str]:
+    """The packages and their children: a filter on a parent does not see their records."""
+    known = list(logging.root.manager.loggerDict)
+    children = [name for name in known if name.split(".")[0] in packages and "." in name]
+    return [*packages, *children]
 
 
 def _drop(record: logging.LogRecord) -> bool:
     return False
+
+
+_warnings_off = _Shared(_no_warnings)
+_pydicom_off = _Shared(lambda: _no_records(("pydicom",)))
+_http_off = _Shared(lambda: _no_records(("dicomweb_client", "requests", "urllib3", "retrying")))

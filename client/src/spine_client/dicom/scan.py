@@ -6,7 +6,6 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
@@ -14,7 +13,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from spine_client.dicom.files import DicomSource, Origin, find_origins
+from spine_client.dicom.files import DicomSource, Origin, find_origins, paths_of
 from spine_client.dicom.frame import HEADER_TAGS, Frame, classic_frame
 from spine_client.dicom.multiframe import enhanced_frames, is_enhanced
 from spine_client.errors import InputError
@@ -22,6 +21,7 @@ from spine_client.notices import Notice, notice
 
 _SKIPPED = {
     "not_dicom": "{} of the files are not DICOM and were skipped",
+    "missing_file": "{} files that the DICOMDIR lists are not there",
     "damaged_file": "{} DICOM files are truncated or damaged and were skipped",
     "not_an_image": "{} DICOM objects that are not greyscale images were skipped",
     "not_mr": "{} images of another modality than MR were skipped",
@@ -56,16 +56,16 @@ def scan(source: DicomSource) -> Scan:
     return found
 
 
-def paths_of(origins: Sequence[Origin]) -> list[Path]:
-    """The paths among the origins."""
-    return [origin for origin in origins if isinstance(origin, Path)]
-
-
 def _add(found: Scan, origin: Origin) -> None:
     try:
         dataset, complete = _header(origin)
+    except InputError:
+        raise
     except InvalidDicomError:
         found.skipped["not_dicom"].append(origin)
+        return
+    except FileNotFoundError:
+        found.skipped["missing_file"].append(origin)
         return
     except Exception:  # whatever pydicom meets in damaged bytes
         found.skipped["damaged_file"].append(origin)
@@ -109,11 +109,14 @@ def _classic_frames(origin: Origin, dataset: Dataset) -> list[Frame]:
 def _header(origin: Origin) -> tuple[Dataset, bool]:
     """The header, and whether the pixel data follow it in full length."""
     if isinstance(origin, Dataset):
-        return origin, "PixelData" in origin
+        pixels = origin.get("PixelData")
+        return origin, pixels is not None and _are_complete(origin, len(pixels))
     with origin.open("rb") as stream:
         forced = _starts_without_preamble(stream)
         dataset = pydicom.dcmread(stream, force=forced, stop_before_pixels=True, specific_tags=HEADER_TAGS)
-        return dataset, _pixels_are_complete(stream, dataset, origin.stat().st_size)
+        element_header = 8 if _syntax(dataset) == ImplicitVRLittleEndian else 12
+        start = stream.tell() + element_header
+        return dataset, _are_complete(dataset, stream.seek(0, io.SEEK_END) - start)
 
 
 def _starts_without_preamble(stream: BinaryIO) -> bool:
@@ -123,16 +126,18 @@ def _starts_without_preamble(stream: BinaryIO) -> bool:
     return start[128:] != b"DICM" and start[:2] in (b"\x02\x00", b"\x08\x00") and len(start) == 132
 
 
-def _pixels_are_complete(stream: BinaryIO, dataset: Dataset, file_size: int) -> bool:
-    """Whether an uncompressed file is long enough; others show it when they are decoded."""
-    syntax = getattr(dataset.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian)
-    if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian) or not dataset.get("Rows"):
+def _syntax(dataset: Dataset) -> str:
+    meta = getattr(dataset, "file_meta", None) or Dataset()
+    return str(meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+
+
+def _are_complete(dataset: Dataset, pixel_bytes: int) -> bool:
+    """Whether an uncompressed image has all its pixels; others show it when they are decoded."""
+    if _syntax(dataset) not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian) or not dataset.get("Rows"):
         return True
     frames = int(dataset.get("NumberOfFrames") or 1)
     bits = int(dataset.get("BitsAllocated", 16))
-    expected = int(dataset.Rows) * int(dataset.Columns) * frames * bits // 8
-    element_header = 12 if syntax == ExplicitVRLittleEndian else 8
-    return file_size - stream.tell() - element_header >= expected
+    return pixel_bytes >= int(dataset.Rows) * int(dataset.Columns) * frames * bits // 8
 
 
 def _nothing_found(found: Scan, origins: Sequence[Origin]) -> InputError:
@@ -147,6 +152,8 @@ def _nothing_found(found: Scan, origins: Sequence[Origin]) -> InputError:
         return InputError("damaged_file", "every DICOM file is truncated or damaged", files=files)
     if "not_an_image" in skipped:
         return InputError("no_images", "there are DICOM objects, but no greyscale image", files=files)
+    if "missing_file" in skipped:
+        return InputError("missing_file", "none of the files that the DICOMDIR lists is there", files=files)
     if len(origins) == 1:
         return InputError("no_dicom", "the file is not a DICOM file", files=files)
     return InputError("no_dicom", f"none of the {len(origins)} files is a DICOM file", files=files)

@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from spine_client.errors import MissingExtra
 from spine_client.result import SpineResult
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+def dicom_objects(result: SpineResult) -> list[Dataset]:
+    """Segmentation and structured report of `result`, to be stored in a PACS; see the writers below."""
+    _require_highdicom()
+    from spine_client.dicom_out.measurements import build_measurements
+    from spine_client.dicom_out.segmentation import build_segmentation
+
+    return [build_segmentation(result), build_measurements(result)]
 
 
 def write_segmentation(result: SpineResult, path: Path) -> None:

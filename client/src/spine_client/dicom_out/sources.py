@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
 
-from spine_client.dicom.files import Origin
+from spine_client.dicom.files import Origin, paths_of
 from spine_client.dicom.frame import Frame
 from spine_client.errors import InputError
 from spine_client.result import SpineResult
@@ -44,10 +45,11 @@ def _read(origin: Origin) -> Dataset:
     if isinstance(origin, Dataset):
         return origin
     try:
-        return pydicom.dcmread(origin, stop_before_pixels=True)
-    except (OSError, pydicom.errors.InvalidDicomError):
+        with origin.open("rb") as stream:
+            return pydicom.dcmread(stream, stop_before_pixels=True)
+    except (OSError, zipfile.BadZipFile, pydicom.errors.InvalidDicomError):
         message = "a source file cannot be read any more; DICOM is written from the source files"
-        raise InputError("source_gone", message, files=[origin]) from None
+        raise InputError("source_gone", message, files=paths_of([origin])) from None
 
 
 def _checked(dataset: Dataset) -> Dataset:
