@@ -7,6 +7,7 @@ kept in `half_graph` (the graph's types) and `engine_cache` (profiles, keys, fil
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
 import subprocess
@@ -101,9 +102,10 @@ def _strongly_typed(trt: Any) -> int:
 
 
 def _tensorrt() -> Any:
-    try:
-        return importlib.import_module("tensorrt")
-    except ImportError:
-        raise ExportError(
-            "TensorRT is not installed here: build engines in the server's GPU image, which carries it."
-        ) from None
+    """NVIDIA's package, or the bindings alone, which the server's GPU image has beside its own libraries."""
+    for name in ("tensorrt", "tensorrt_bindings"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    raise ExportError(
+        "TensorRT is not installed here: build engines in the server's GPU image, which carries it."
+    )
