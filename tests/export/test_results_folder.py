@@ -60,7 +60,7 @@ def test_every_kind_of_plans_is_described(name: str) -> None:
     from spine_export.describe import describe
 
     kind = CASES[name].kind
-    spec = describe(plans_of(kind), dataset_of(kind), CONFIGURATION, name="n")
+    spec = describe(plans_of(kind), dataset_of(kind), kind.configuration, name="n")
     assert spec.reader == ("reorient_ras" if "Reorient" in kind.reader else "as_is")
     assert spec.resampling_data.kind == ("torch" if kind.torch_resampling else "default")
     assert spec.ignore_label == kind.labels.get("ignore")

@@ -134,6 +134,8 @@ def _nnunet(options: argparse.Namespace) -> int:
     )
     print(f"{done.folder}: {done.size_bytes / 1e6:.1f} MB, {done.difference} (ONNX Runtime and torch)")
     print(f"runs on {done.engine}; entry models: {', '.join(done.entries)}")
+    if done.lent_cnn:
+        print("measure_cnn: SpineServe's demo weights; bring your own by spine-export cnn")
     if not done.comparisons:
         print("checked patch by patch only; give --images, or run spine-export verify, for whole images")
     for found in done.comparisons:

@@ -71,6 +71,8 @@ class Exported:
     entries: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     engine: str = ""
+    lent_cnn: bool = False
+    """Whether SpineServe's own measurement CNN was put beside it, for there was none."""
 
 
 def export_nnunet(
@@ -147,6 +149,7 @@ def export_trained(
         staging.write({f"{model}/{VERSION}/{NETWORK_FILE}": spec.to_json().encode()})
         staging.write(_configs(model, content, NETWORK_BATCHING, precision, target))
         entries = _write_stages(staging, spec)
+        lent_cnn = (staging.folder / stages.DEFAULT_CNN).is_dir()
         engine = check_patches(described, staging.folder / model, precision, images[:1])
         comparisons = check_images(described, staging.folder / model, precision, images)
         if target == "tensorrt":
@@ -154,7 +157,7 @@ def export_trained(
         staging.commit()
     size = sum(len(data) for data in files.values())
     folder = repository / model / VERSION
-    return Exported(folder, digest, size, difference, entries, tuple(comparisons), engine)
+    return Exported(folder, digest, size, difference, entries, tuple(comparisons), engine, lent_cnn)
 
 
 def _build_engine(staging: Staging, precision: Precision) -> None:
@@ -233,9 +236,15 @@ def _configs(
 
 
 def _write_stages(staging: Staging, spec: NetworkSpec) -> tuple[str, ...]:
-    """Write the stages that the repository lacks around a network; the names of its entry models."""
+    """Write the stages that the repository lacks around a network; the names of its entry models.
+
+    A spine network's report needs a measurement CNN: where there is none, SpineServe's own is put in.
+    """
     wanted, entries = list(stages.PLAIN_STAGES), [stages.stage_name(stages.PLAIN_ENTRY, spec.name)]
-    if spec.roles and (staging.repository / stages.DEFAULT_CNN / VERSION).is_dir():
+    there = (staging.repository / stages.DEFAULT_CNN / VERSION).is_dir()
+    lent = stages.cnn_files() if spec.roles and not there else {}
+    staging.write(lent)
+    if spec.roles and (there or lent):
         wanted += stages.SPINE_STAGES
         entries.append(stages.stage_name(stages.SPINE_ENTRY, spec.name))
     _write_missing(staging, wanted, spec.name)

@@ -64,6 +64,15 @@ def stage_files(stages: Iterable[str], network: str, *, cnn: str = DEFAULT_CNN) 
     return files
 
 
+def cnn_files() -> dict[str, bytes]:
+    """Path in the repository -> content of SpineServe's own measurement CNN; empty without its weights."""
+    folder = source_folder() / DEFAULT_CNN
+    if not (folder / "1" / "model.onnx").is_file():
+        return {}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder.parent)): path.read_bytes() for path in files}
+
+
 def source_folder() -> Path:
     """Where the stages' files are: the checkout's repository, or the one that the server takes by default.
 

@@ -63,6 +63,23 @@ CASES = {
     "torch resampling, reorienting reader": Case(
         Kind(torch_resampling=True, reader="NibabelIOWithReorient", spacing=(1.5, 2.0, 2.5))
     ),
+    "3d_lowres, transposed, 3 channels": Case(
+        Kind(
+            configuration="3d_lowres",
+            spacing=(2.5, 2.0, 3.0),
+            patch=(12, 20, 16),
+            transpose=(1, 2, 0),
+            normalization=("ZScoreNormalization", "RescaleTo01Normalization", "CTNormalization"),
+            use_mask=(False, False, True),
+        )
+    ),
+    "two folds, regions, mirroring, random weights": Case(
+        Kind(labels=REGIONS, regions_class_order=(1, 2, 3), folds=2, mirror_axes=(0, 1, 2)),
+        mirror=True,
+        step_size=0.8,
+        precisions=("fp32",),
+        untrained=True,
+    ),
 }
 
 

@@ -42,6 +42,7 @@ class Kind:
     """What is special about one results folder; the defaults are a plain isotropic network.
 
     `mirror_axes` are those the network may be mirrored along, `normalization` has one scheme per channel.
+    A `configuration` other than ``3d_fullres`` inherits all but spacing and patch from one of that name.
     """
 
     spacing: tuple[float, float, float] = (2.0, 2.0, 2.0)
@@ -57,6 +58,7 @@ class Kind:
     torch_resampling: bool = False
     reader: str = "SimpleITKIO"
     features: tuple[int, int] = (6, 8)
+    configuration: str = CONFIGURATION
 
     @property
     def has_ignore(self) -> bool:
@@ -75,21 +77,29 @@ def plans_of(kind: Kind) -> dict[str, Any]:
         "transpose_backward": [kind.transpose.index(axis) for axis in range(3)],
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {str(n): INTENSITY for n in range(channels)},
-        "configurations": {
-            CONFIGURATION: {
-                "data_identifier": "nnUNetPlans_3d_fullres",
-                "preprocessor_name": "DefaultPreprocessor",
-                "batch_size": 2,
-                "patch_size": list(kind.patch),
-                "spacing": list(kind.spacing),
-                "normalization_schemes": list(kind.normalization),
-                "use_mask_for_norm": list(kind.use_mask),
-                "architecture": _architecture(kind),
-                "batch_dice": False,
-                **_resampling(kind),
-            }
-        },
+        "configurations": _configurations(kind),
     }
+
+
+def _configurations(kind: Kind) -> dict[str, Any]:
+    grid = {"patch_size": list(kind.patch), "spacing": list(kind.spacing)}
+    full = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        **grid,
+        "normalization_schemes": list(kind.normalization),
+        "use_mask_for_norm": list(kind.use_mask),
+        "architecture": _architecture(kind),
+        "batch_dice": False,
+        **_resampling(kind),
+    }
+    if kind.configuration == CONFIGURATION:
+        return {CONFIGURATION: full}
+    finer = {**full, "spacing": [spacing / 2 for spacing in kind.spacing]}
+    stage = {"inherits_from": CONFIGURATION, **grid, "next_stage": "3d_cascade_fullres"}
+    cascade = {"inherits_from": CONFIGURATION, "previous_stage": kind.configuration}
+    return {CONFIGURATION: finer, kind.configuration: stage, "3d_cascade_fullres": cascade}
 
 
 def dataset_of(kind: Kind) -> dict[str, Any]:
@@ -153,12 +163,13 @@ def write_results(folder: Path, kind: Kind, *, steps: int = 0) -> Path:
     (folder / "plans.json").write_text(json.dumps(plans, indent=2))
     (folder / "dataset.json").write_text(json.dumps(dataset_json, indent=2))
     for fold in range(kind.folds):
-        network = _network(plans, dataset_json, seed=fold)
+        network = _network(plans, dataset_json, kind.configuration, seed=fold)
         if steps:
+            spec = describe(plans, dataset_json, kind.configuration, name="parity")
             with _one_thread():
-                _fit(network, describe(plans, dataset_json, CONFIGURATION, name="parity"), steps, seed=fold)
+                _fit(network, spec, steps, seed=fold)
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
-        state = checkpoint_state(network, plans, dataset_json, fold, kind.mirror_axes)
+        state = checkpoint_state(network, plans, dataset_json, fold, kind)
         torch.save(state, folder / f"fold_{fold}" / "checkpoint_final.pth")
     return folder
 
@@ -168,7 +179,7 @@ def checkpoint_state(
     plans: dict[str, Any],
     dataset_json: dict[str, Any],
     fold: int,
-    mirror_axes: tuple[int, ...] | None,
+    kind: Kind,
 ) -> dict[str, Any]:
     """What nnU-Net 2.8.1's trainer saves, numpy scalars and torch device included."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.99, nesterov=True)
@@ -182,17 +193,19 @@ def checkpoint_state(
         "current_epoch": 1,
         "init_args": {
             "plans": plans,
-            "configuration": CONFIGURATION,
+            "configuration": kind.configuration,
             "fold": fold,
             "dataset_json": dataset_json,
             "device": torch.device("cpu"),
         },
         "trainer_name": "nnUNetTrainer",
-        "inference_allowed_mirroring_axes": mirror_axes,
+        "inference_allowed_mirroring_axes": kind.mirror_axes,
     }
 
 
-def _network(plans: dict[str, Any], dataset_json: dict[str, Any], *, seed: int) -> nn.Module:
+def _network(
+    plans: dict[str, Any], dataset_json: dict[str, Any], configuration: str, *, seed: int
+) -> nn.Module:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -201,7 +214,7 @@ def _network(plans: dict[str, Any], dataset_json: dict[str, Any], *, seed: int) 
     torch.manual_seed(seed)
     network: nn.Module = nnUNetTrainer.build_network_architecture(
         manager,
-        manager.get_configuration(CONFIGURATION),
+        manager.get_configuration(configuration),
         len(dataset_json["channel_names"]),
         heads,
         enable_deep_supervision=True,
