@@ -1,7 +1,8 @@
-"""`spine-server`: starts Triton on SpineServe's model repository and keeps it until it is told to stop.
+"""`spine-server`: starts Triton on SpineServe's model repository and keeps it at work until told to stop.
 
-Exit codes: 0 stopped in order; 1 Triton failed to start or ended by itself; 2 wrong options, or something is
-missing on this machine or in the repository; 3 Triton did not stop in time and was killed.
+Exit codes: 0 stopped in order; 1 Triton failed to start; 2 wrong options, or something is missing on this
+machine or in the repository; 3 Triton did not stop in time and was killed; 4 Triton failed so often that it
+was given up (with ``--max-restarts 0``: once).
 """
 
 from __future__ import annotations
@@ -10,31 +11,36 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
 from spine_server import __version__
 from spine_server.embedded import EmbeddedTriton
 from spine_server.errors import PreconditionError, ServerError, StopRequested
-from spine_server.options import DEFAULT_GRPC_PORT, LOG_LEVELS, PROFILES, ServerOptions
+from spine_server.options import DEFAULT_GRPC_PORT, LOG_LEVELS, PROFILES, ServerOptions, SupervisionOptions
+from spine_server.supervisor import Supervisor
 
-EXIT_STOPPED, EXIT_FAILED, EXIT_NOT_POSSIBLE, EXIT_KILLED = 0, 1, 2, 3
+EXIT_STOPPED, EXIT_FAILED, EXIT_NOT_POSSIBLE, EXIT_KILLED, EXIT_GAVE_UP = 0, 1, 2, 3, 4
+_SUPERVISION = frozenset(field.name for field in fields(SupervisionOptions))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, start, announce readiness, wait for a signal, stop. Returns the exit code."""
-    options = _options(_parser().parse_args(arguments))
-    server = EmbeddedTriton(options)
+    parsed = vars(_parser().parse_args(arguments))
+    watching = SupervisionOptions(**{name: parsed.pop(name) for name in _SUPERVISION & parsed.keys()})
+    supervisor = Supervisor(ServerOptions(**parsed), watching, say=_say)
 
     def request_stop(number: int, frame: FrameType | None) -> None:
-        server.request_stop()
+        supervisor.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, request_stop)
     try:
-        server.start()
-        _announce(server)
-        code = server.wait()
+        status = _status_url(supervisor, watching)
+        supervisor.start()
+        _announce(supervisor.server, status)
+        in_order = supervisor.run()
     except StopRequested:
         return EXIT_STOPPED
     except PreconditionError as error:
@@ -44,22 +50,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerError as error:
         _say(str(error))
         return EXIT_FAILED
-    return _stop(server, code)
+    return _stop(supervisor, in_order=in_order)
 
 
-def _stop(server: EmbeddedTriton, code: int | None) -> int:
-    if code is None:
+def _status_url(supervisor: Supervisor, watching: SupervisionOptions) -> str | None:
+    """Open the supervisor's own metrics; their address, or None where they are off."""
+    if watching.status_port is None:
+        return None
+    host = supervisor.server.options.host
+    try:
+        return f"http://{host}:{supervisor.board.serve(host, watching.status_port)}/metrics"
+    except (OSError, OverflowError) as error:
+        raise PreconditionError(
+            [f"Cannot listen on --status-port {watching.status_port} ({error})."]
+        ) from None
+
+
+def _stop(supervisor: Supervisor, *, in_order: bool) -> int:
+    if in_order:
         _say("stopping; requests in flight are finished")
-        return EXIT_STOPPED if server.stop() else EXIT_KILLED
-    server.stop()
-    _say(f"Triton ended by itself (exit code {code}). Its last words:\n{server.last_words()}")
-    return EXIT_FAILED
+        return EXIT_STOPPED if supervisor.stop() else EXIT_KILLED
+    supervisor.stop()
+    _say(f"gave up. Triton's last words:\n{supervisor.last_words}")
+    return EXIT_GAVE_UP
 
 
-def _announce(server: EmbeddedTriton) -> None:
-    also = [
-        f"{name} {url}" for name, url in (("http", server.http_url), ("metrics", server.metrics_url)) if url
-    ]
+def _announce(server: EmbeddedTriton, status_url: str | None) -> None:
+    urls = (("http", server.http_url), ("metrics", server.metrics_url), ("status", status_url))
+    also = [f"{name} {url}" for name, url in urls if url]
     print(
         f"spine-server: ready in {server.started_in_s:.1f} s at grpc {', '.join([server.grpc_url, *also])}",
         flush=True,
@@ -68,10 +86,6 @@ def _announce(server: EmbeddedTriton) -> None:
 
 def _say(text: str) -> None:
     print(f"spine-server: {text}", file=sys.stderr, flush=True)
-
-
-def _options(parsed: argparse.Namespace) -> ServerOptions:
-    return ServerOptions(**vars(parsed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--http-port", type=int, metavar="PORT", help="also serve HTTP, on loopback only (default: off)")
     add("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics (default: off)")
+    add(
+        "--open-shared-memory",
+        action="store_true",
+        help="let callers on this machine hand volumes over in shared memory (default: closed)",
+    )
     add("--log-level", choices=LOG_LEVELS, default="info", help="of Triton and of the stages (default: info)")
     add(
         "--log-file", type=Path, metavar="FILE", help="append Triton's output there instead of standard error"
@@ -103,6 +122,30 @@ def _parser() -> argparse.ArgumentParser:
         "--start-timeout", dest="start_timeout_s", type=float, default=180.0, metavar="S", help="default: 180"
     )
     add("--stop-timeout", dest="stop_timeout_s", type=float, default=30.0, metavar="S", help="default: 30")
+    add("--status-port", type=int, metavar="PORT", help="serve the supervisor's own metrics (default: off)")
+    add(
+        "--canary-interval",
+        dest="canary_interval_s",
+        type=float,
+        default=15.0,
+        metavar="S",
+        help="between canaries to models that nobody uses (default: 15)",
+    )
+    add(
+        "--hung-after",
+        dest="hung_after_s",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="a model that answers nothing for so long is dead; longer than the longest study (default: 120)",
+    )
+    add(
+        "--max-restarts",
+        type=int,
+        default=5,
+        metavar="N",
+        help="of Triton within five minutes, before giving up (default: 5)",
+    )
     return parser
 
 

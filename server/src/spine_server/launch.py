@@ -8,33 +8,44 @@ import shutil
 import threading
 from pathlib import Path
 
+from spine_server.control import SOCKET_PORT
 from spine_server.distribution import TritonDistribution, interpreter_folder
 from spine_server.options import LOG_LEVELS, LogLevel, ServerOptions
 from spine_server.ports import LOOPBACK
 
+RUN_FOLDER_VARIABLE = "SPINESERVE_RUN_FOLDER"
 STUB_START_TIMEOUT_S = 120
 """How long one stage may take to import its packages: several start at once, perhaps on few cores."""
 
-_CLOSED_TO_CALLERS = "model-repository,shared-memory,trace,logging"
+_CLOSED_TO_CALLERS = ("model-repository", "shared-memory", "trace", "logging")
 _PYTHON_BACKENDS = ("python", "openvino")
 
 
 def command_line(
-    options: ServerOptions, *, executable: Path, repository: Path, backends: Path, run_name: str
+    options: ServerOptions,
+    *,
+    executable: Path,
+    repository: Path,
+    backends: Path,
+    run_name: str,
+    control: str | None = None,
 ) -> list[str]:
-    """Triton's whole command line; every port in `options` has been chosen by now."""
+    """Triton's whole command line; every port in `options` has been chosen by now.
+
+    `control` is the address of a Unix socket on which models can be loaded anew; None fixes them at start.
+    """
     command = [
         *_dies_with_us(),
         str(executable),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
-        "--model-control-mode=none",
+        *_control_arguments(control),
         "--disable-auto-complete-config",
         # One stub starts at a time: together, on a busy machine, they can starve one another for the 10 s
         # after which boost's interprocess locks give up, and Triton aborts. It takes no longer.
         "--model-load-thread-count=1",
         f"--exit-timeout-secs={max(1, int(options.stop_timeout_s))}",
-        *_listener_arguments(options),
+        *_listener_arguments(options, control),
         *_log_arguments(options.log_level),
     ]
     for backend in _PYTHON_BACKENDS:
@@ -51,11 +62,16 @@ def command_line(
     return command
 
 
-def environment(distribution: TritonDistribution) -> dict[str, str]:
-    """The environment by which the stub finds this interpreter's libpython and packages."""
+def environment(distribution: TritonDistribution, *, run_folder: Path | None = None) -> dict[str, str]:
+    """The environment by which the stub finds this interpreter's libpython and packages.
+
+    `run_folder` is where the stages keep what they tell one another; without it they make one themselves.
+    """
     inherited = os.environ.get("PATH", os.defpath)
+    told = {} if run_folder is None else {RUN_FOLDER_VARIABLE: str(run_folder)}
     return {
         **os.environ,
+        **told,
         "LD_LIBRARY_PATH": distribution.library_path(),
         "PATH": f"{interpreter_folder()}{os.pathsep}{inherited}",
         "PYTHONDONTWRITEBYTECODE": "1",  # a repository may be read-only, and should stay as checked in
@@ -74,22 +90,32 @@ def _dies_with_us() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM"]
 
 
-def _listener_arguments(options: ServerOptions) -> list[str]:
+def _control_arguments(control: str | None) -> list[str]:
+    if control is None:
+        return ["--model-control-mode=none"]
+    return ["--model-control-mode=explicit", "--load-model=*"]
+
+
+def _listener_arguments(options: ServerOptions, control: str | None) -> list[str]:
     # What changes a running server is closed with a key that nobody is told.
     key = secrets.token_hex(16)
+    opened = {"shared-memory"} if options.open_shared_memory else set()
+    closed = ",".join(protocol for protocol in _CLOSED_TO_CALLERS if protocol not in opened)
     arguments = [
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
-        f"--grpc-restricted-protocol={_CLOSED_TO_CALLERS}:admin-key={key}",
-        f"--allow-http={'false' if options.http_port is None else 'true'}",
+        f"--grpc-restricted-protocol={closed}:admin-key={key}",
+        f"--allow-http={'false' if options.http_port is None and control is None else 'true'}",
         f"--allow-metrics={'false' if options.metrics_port is None else 'true'}",
     ]
     if options.http_port is not None:
         arguments += [
             f"--http-address={LOOPBACK}",
             f"--http-port={options.http_port}",
-            f"--http-restricted-api={_CLOSED_TO_CALLERS}:admin-key={key}",
+            f"--http-restricted-api={closed}:admin-key={key}",
         ]
+    elif control is not None:
+        arguments += [f"--http-address={control}", f"--http-port={SOCKET_PORT}"]
     if options.metrics_port is not None:
         arguments += [f"--metrics-address={options.host}", f"--metrics-port={options.metrics_port}"]
     return arguments

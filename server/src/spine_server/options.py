@@ -27,6 +27,8 @@ class ServerOptions:
     host : address that gRPC and metrics listen on. HTTP has no TLS and stays on loopback whatever this says
     grpc_port : 0 takes a free one
     http_port, metrics_port : None keeps the service off, 0 takes a free port
+    open_shared_memory : let callers hand volumes over in system shared memory. Whoever can reach the port may
+        then have the server read any region of this machine that it may read: for one trusted host alone
     log_level : of Triton and of the stages
     log_file : where Triton's output goes; None sends it to standard error
     start_timeout_s : for loading all models and the canary together
@@ -39,7 +41,32 @@ class ServerOptions:
     grpc_port: int = FREE_PORT
     http_port: int | None = None
     metrics_port: int | None = None
+    open_shared_memory: bool = False
     log_level: LogLevel = "warning"
     log_file: Path | None = None
     start_timeout_s: float = 180.0
     stop_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisionOptions:
+    """How `spine-server` watches over its Triton.
+
+    Attributes
+    ----------
+    canary_interval_s : between two looks at models that nobody has used meanwhile
+    hung_after_s : a model that answers nothing for so long is dead; longer than the longest study
+    held_after_s : a process that stands stopped (SIGSTOP, a frozen machine's) for so long is dead
+    knock_timeout_s : for one look at all models; a busy one may leave it unanswered
+    reload_timeout_s : for a model to be loaded anew and to answer; after that the server is restarted
+    max_restarts : of Triton within five minutes, before `spine-server` gives up; 0 never restarts it
+    status_port : where the supervisor's own metrics are; None keeps them off, 0 takes a free port
+    """
+
+    canary_interval_s: float = 15.0
+    hung_after_s: float = 120.0
+    held_after_s: float = 3.0
+    knock_timeout_s: float = 5.0
+    reload_timeout_s: float = 10.0
+    max_restarts: int = 5
+    status_port: int | None = None

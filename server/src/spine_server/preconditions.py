@@ -22,6 +22,7 @@ from spine_server.run_folder import available_backends
 MIN_SHARED_MEMORY_BYTES = 512 * 2**20
 """Below this free space in /dev/shm a usual volume may fail: every stage's tensors pass through it."""
 
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 _PACKAGES: dict[Profile, tuple[str, ...]] = {
     "cpu": ("numpy", "scipy", "spinecore", "openvino"),
     "gpu": ("numpy", "scipy", "spinecore"),
@@ -42,8 +43,18 @@ def problems(options: ServerOptions, repository: Path, distribution: TritonDistr
         *python_problems(options.profile),
         *shared_memory_problems(),
         *port_problems(options),
+        *opened_memory_problems(options),
         *log_problems(options.log_file),
         *repository_problems(repository, options.profile, backends=available_backends(distribution)),
+    ]
+
+
+def opened_memory_problems(options: ServerOptions) -> list[str]:
+    """Shared memory is for callers on this machine, so nobody else may reach the port that opens it."""
+    if not options.open_shared_memory or options.host in LOOPBACK_HOSTS:
+        return []
+    return [
+        "--open-shared-memory lets callers read this machine's memory; it goes with --host 127.0.0.1 alone."
     ]
 
 
