@@ -34,6 +34,7 @@ from spine_client.outcome import Outcome
 from spine_client.progress import Progress
 from spine_client.report import Disc, Report, Vertebra
 from spine_client.result import SpineResult
+from spine_client.segmentation import SegmentationResult
 from spine_client.volume import Volume
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ __all__ = [
     "Report",
     "RequestRejected",
     "RetryPolicy",
+    "SegmentationResult",
     "ServerFailed",
     "ServerUnavailable",
     "SpineClient",

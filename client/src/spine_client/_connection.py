@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,39 @@ _OPTIONS: list[tuple[str, Any]] = [
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
-def channel_options(url: str) -> list[tuple[str, Any]]:
-    """gRPC channel arguments for `url`; a proxy is never used on loopback."""
-    proxy = [("grpc.enable_http_proxy", 0)] if url.startswith(_LOOPBACK) else []
-    return _OPTIONS + proxy
+def channel_target(url: str | Sequence[str], tls: Tls | None) -> str:
+    """The gRPC target of one address, or of several IP addresses with ports."""
+    addresses = [url] if isinstance(url, str) else list(url)
+    if len(addresses) == 1:
+        return addresses[0]
+    kinds = {_ip_version(address) for address in addresses}
+    if len(kinds) != 1 or kinds == {None}:
+        raise InputError(
+            "url",
+            "several addresses are given as IP:port, all IPv4 or all IPv6; for a name use dns:///name:port, "
+            "which finds all addresses behind it",
+        )
+    if tls is not None and tls.server_name is None:
+        raise InputError("url", "several IP addresses with TLS need Tls(server_name=…)")
+    return f"ipv{kinds.pop()}:{','.join(addresses)}"
+
+
+def _ip_version(address: str) -> int | None:
+    host, _, port = address.rpartition(":")
+    try:
+        return ip_address(host.strip("[]")).version if port.isdigit() else None
+    except ValueError:
+        return None
+
+
+def channel_options(target: str, tls: Tls | None) -> list[tuple[str, Any]]:
+    """gRPC channel arguments for `target`; a proxy is never used on loopback."""
+    options = list(_OPTIONS)
+    if target.removeprefix("ipv4:").startswith(_LOOPBACK):
+        options.append(("grpc.enable_http_proxy", 0))
+    if tls is not None and tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return options
 
 
 def channel_credentials(tls: Tls | None, access: Access | None) -> Any:

@@ -6,6 +6,8 @@ A contract test holds this file to the server's own contract and to the `config.
 from __future__ import annotations
 
 ENTRY_MODEL = "spine_mri"
+SEGMENTATION_MODEL = "segmentation"
+"""The second entry: the same inputs, `LABELS` alone, in the network's own numbers."""
 
 # Inputs: flat bytes of (C, Z, Y, X) voxels, and how to read them.
 VOLUME = "VOLUME"
@@ -20,6 +22,7 @@ REPORT = "REPORT"
 
 INPUT_DATATYPES = {VOLUME: "UINT8", SHAPE: "INT64", DTYPE: "BYTES", AFFINE: "FP64", OPTIONS: "BYTES"}
 OUTPUT_DATATYPES = {LABELS: "UINT8", REPORT: "BYTES"}
+SEGMENTATION_OUTPUT_DATATYPES = {LABELS: "UINT8"}
 VOXEL_DTYPES = ("int16", "uint16", "float32")
 """What `DTYPE` may say. Voxels travel little-endian."""
 

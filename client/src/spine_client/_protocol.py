@@ -8,56 +8,30 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2 as pb
 
 from spine_client import _contract as contract
+from spine_client._refusals import error_from_status
 from spine_client._report_parser import parse_report
 from spine_client.config import RetryPolicy
-from spine_client.errors import (
-    AccessRefused,
-    DeadlineExceeded,
-    InputError,
-    ProtocolError,
-    RequestRejected,
-    ServerFailed,
-    ServerUnavailable,
-    SpineClientError,
-)
+from spine_client.errors import DeadlineExceeded, InputError, ProtocolError, SpineClientError
 from spine_client.options import AnalyzeOptions
+from spine_client.progress import Progress
 from spine_client.result import SpineResult
+from spine_client.segmentation import SegmentationResult
 from spine_client.volume import Volume
 
+T = TypeVar("T")
 _MAX_MESSAGE_BYTES = 2**31 - 2**16
 """gRPC and protobuf end at 2 GiB."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CODED = re.compile(r"\[spineserve:([a-z0-9_]+)\][ \t]*([^\r\n]{0,400})")
-_RESTRICTED = "protocol is restricted"
-"""Triton refuses a missing API key as UNAVAILABLE with these words."""
-
-
-_ACCESS = (AccessRefused, "the server refused access; give it the API key or token it asks for")
-_STATUS: dict[str, tuple[type[SpineClientError], str]] = {
-    "UNAVAILABLE": (
-        ServerUnavailable,
-        "no server is ready under this address, or it is full; start it or try again later",
-    ),
-    "NOT_FOUND": (ServerUnavailable, f"the server is draining, or has no model {contract.ENTRY_MODEL}"),
-    "DEADLINE_EXCEEDED": (
-        DeadlineExceeded,
-        "the answer did not come in time; raise timeout_s or send a smaller volume",
-    ),
-    "UNAUTHENTICATED": _ACCESS,
-    "PERMISSION_DENIED": _ACCESS,
-}
-_REFUSALS = {
-    "INVALID_ARGUMENT": "the server refused the request as malformed; align the versions of SDK and server",
-    "OUT_OF_RANGE": "the server refused the request as malformed; align the versions of SDK and server",
-    "RESOURCE_EXHAUSTED": "the request is larger than the server or a gateway before it lets through",
-}
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Deadline:
@@ -80,24 +54,62 @@ class Deadline:
         return self._timeout_s - self.elapsed_s
 
 
-class Call:
-    """One analysis: its request, its deadline and its count of attempts."""
+@dataclass(frozen=True)
+class Answer:
+    """The tensors of an answer, checked against what was asked for."""
+
+    contents: Mapping[str, bytes]
+    labels: npt.NDArray[np.uint8]
+    volume: Volume
+    request_id: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """An entry model: its name, the outputs to ask for, and what its answer becomes."""
+
+    model: str
+    outputs: Mapping[str, str]
+    read: Callable[[Answer], T]
+
+
+class Call(Generic[T]):
+    """One inference: its request, its deadline and its count of attempts."""
 
     def __init__(
         self,
+        entry: Entry[T],
         volume: Volume,
         options: AnalyzeOptions,
         *,
         request_id: str,
         deadline: Deadline,
         retry: RetryPolicy,
+        shares_memory: bool = False,
     ) -> None:
-        self.volume = volume
         self.request_id = request_id
         self.deadline = deadline
+        self.shares_memory = shares_memory
         self.attempt = 0
+        self._entry = entry
+        self._volume = volume
         self._retry = retry
-        self._request = build_request(volume, options, request_id)
+        self._request = build_request(entry, volume, options, request_id, with_voxels=not shares_memory)
+
+    @property
+    def voxels(self) -> npt.NDArray[Any]:
+        """(C, Z, Y, X), as they travel."""
+        return wire_voxels(self._volume)
+
+    @property
+    def label_bytes(self) -> int:
+        """Size of the label map that will come back."""
+        return int(np.prod(self._volume.shape_zyx))
+
+    def progress(self) -> Progress:
+        """Where it stands while the server works."""
+        return Progress("waiting", self.deadline.elapsed_s, max(self.attempt, 1))
 
     def next_request(self) -> pb.ModelInferRequest:
         """The request for the next attempt, with the time that is left as Triton's own timeout."""
@@ -118,13 +130,36 @@ class Call:
             raise error
         return pause_s
 
-    def result(self, response: pb.ModelInferResponse) -> SpineResult:
+    def result(self, response: pb.ModelInferResponse) -> T:
         """The answer as a result. Raises `ProtocolError` if it does not fit the request."""
         try:
-            return parse_response(response, self.volume, self.request_id, self.deadline.elapsed_s)
+            contents, labels = read_tensors(response, self._entry.outputs, self._volume.shape_zyx)
+            answer = Answer(contents, labels, self._volume, self.request_id, self.deadline.elapsed_s)
+            return self._entry.read(answer)
         except ProtocolError as error:
             error.request_id = self.request_id
             raise
+
+
+def spine_entry() -> Entry[SpineResult]:
+    """Levels and measurements: a label map and a report."""
+
+    def read(answer: Answer) -> SpineResult:
+        report = parse_report(_without_length(answer.contents[contract.REPORT]))
+        return SpineResult(answer.labels, answer.volume, report, answer.request_id, answer.elapsed_s)
+
+    return Entry(contract.ENTRY_MODEL, contract.OUTPUT_DATATYPES, read)
+
+
+def segmentation_entry(model: str) -> Entry[SegmentationResult]:
+    """A plain network: a label map in its own numbers."""
+    if not _MODEL_NAME.fullmatch(model):
+        raise InputError("model", "a model's name is 1 to 128 letters, digits, dots, dashes or underscores")
+
+    def read(answer: Answer) -> SegmentationResult:
+        return SegmentationResult(answer.labels, answer.volume, model, answer.request_id, answer.elapsed_s)
+
+    return Entry(model, contract.SEGMENTATION_OUTPUT_DATATYPES, read)
 
 
 def check_request_id(request_id: str | None) -> str:
@@ -136,75 +171,59 @@ def check_request_id(request_id: str | None) -> str:
     return request_id
 
 
-def build_request(volume: Volume, options: AnalyzeOptions, request_id: str) -> pb.ModelInferRequest:
-    """Voxels, geometry, hints and the id: nothing else leaves the machine."""
+def wire_voxels(volume: Volume) -> npt.NDArray[Any]:
+    """The voxels as they travel: (C, Z, Y, X), C-ordered, little-endian."""
     voxels = volume.voxels if volume.voxels.ndim == 4 else volume.voxels[np.newaxis]
+    return np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<"))
+
+
+def build_request(
+    entry: Entry[Any],
+    volume: Volume,
+    options: AnalyzeOptions,
+    request_id: str,
+    *,
+    with_voxels: bool = True,
+) -> pb.ModelInferRequest:
+    """Voxels, geometry, hints and the id: nothing else leaves the machine.
+
+    Without voxels, their content is left out: the request says elsewhere where it is.
+    """
+    voxels = wire_voxels(volume)
     if voxels.nbytes > _MAX_MESSAGE_BYTES:
         raise InputError("shape_limit", f"the volume has {voxels.nbytes / 2**30:.1f} GiB; 2 GiB is the limit")
-    request = pb.ModelInferRequest(model_name=contract.ENTRY_MODEL, id=request_id)
-    little_endian = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<"))
-    _add(request, contract.VOLUME, [voxels.nbytes], little_endian.tobytes())
+    request = pb.ModelInferRequest(model_name=entry.model, id=request_id)
+    _add(request, contract.VOLUME, [voxels.nbytes], voxels.tobytes() if with_voxels else None)
     _add(request, contract.SHAPE, [4], np.array(voxels.shape, dtype="<i8").tobytes())
     _add(request, contract.DTYPE, [1], _length_prefixed(voxels.dtype.name))
     _add(request, contract.AFFINE, [16], volume.affine.astype("<f8").tobytes())
     if text := options.to_json():
         _add(request, contract.OPTIONS, [1], _length_prefixed(text))
-    for name in contract.OUTPUT_DATATYPES:
+    for name in entry.outputs:
         request.outputs.add(name=name)
     return request
 
 
-def parse_response(
-    response: pb.ModelInferResponse, volume: Volume, request_id: str, elapsed_s: float
-) -> SpineResult:
-    """Check the tensors against the request and read the report."""
+def read_tensors(
+    response: pb.ModelInferResponse, expected: Mapping[str, str], shape_zyx: tuple[int, int, int]
+) -> tuple[dict[str, bytes], npt.NDArray[np.uint8]]:
+    """Contents of the `expected` outputs, and the label map on the grid that was sent."""
     outputs = {output.name: index for index, output in enumerate(response.outputs)}
-    for name, datatype in contract.OUTPUT_DATATYPES.items():
+    contents = {}
+    for name, datatype in expected.items():
         if name not in outputs or response.outputs[outputs[name]].datatype != datatype:
             raise ProtocolError(f"the answer has no output {name} of type {datatype}")
         if outputs[name] >= len(response.raw_output_contents):
             raise ProtocolError(f"the answer has no content for output {name}")
-    labels = response.raw_output_contents[outputs[contract.LABELS]]
+        contents[name] = response.raw_output_contents[outputs[name]]
     shape = tuple(response.outputs[outputs[contract.LABELS]].shape)
-    text = response.raw_output_contents[outputs[contract.REPORT]]
-    return SpineResult(
-        labels=_labels(labels, shape, volume.shape_zyx),
-        volume=volume,
-        report=parse_report(_without_length(text)),
-        request_id=request_id,
-        elapsed_s=elapsed_s,
-    )
+    return contents, _labels(contents[contract.LABELS], shape, shape_zyx)
 
 
-def error_from_status(status: str, details: str, request_id: str | None) -> SpineClientError:
-    """The typed error for a gRPC status name and its text. The text is used only where it is SpineServe's."""
-    coded = _CODED.search(details)
-    if coded:
-        return _coded_error(status, coded[1], coded[2].strip(), request_id)
-    if status == "UNAVAILABLE" and _RESTRICTED in details:
-        status = "PERMISSION_DENIED"
-    if status in _REFUSALS:
-        return RequestRejected(status.lower(), _REFUSALS[status], request_id=request_id)
-    kind, message = _STATUS.get(
-        status,
-        (ServerFailed, f"the server failed on the request ({status}); give this id to whoever runs it"),
-    )
-    return kind(message, request_id=request_id)
-
-
-def _coded_error(status: str, code: str, sentence: str, request_id: str | None) -> SpineClientError:
-    if status == "UNAVAILABLE":
-        return ServerUnavailable(sentence, request_id=request_id)
-    if code in ("internal", "model", "out_of_memory"):
-        return ServerFailed(sentence, request_id=request_id)
-    if code in ("cancelled", "deadline"):
-        return DeadlineExceeded(sentence, request_id=request_id)
-    return RequestRejected(code, sentence, request_id=request_id)
-
-
-def _add(request: pb.ModelInferRequest, name: str, shape: list[int], content: bytes) -> None:
+def _add(request: pb.ModelInferRequest, name: str, shape: list[int], content: bytes | None) -> None:
     request.inputs.add(name=name, datatype=contract.INPUT_DATATYPES[name], shape=shape)
-    request.raw_input_contents.append(content)
+    if content is not None:
+        request.raw_input_contents.append(content)
 
 
 def _length_prefixed(text: str) -> bytes:

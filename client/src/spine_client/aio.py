@@ -1,31 +1,36 @@
-"""The asynchronous client: the same requests and answers, awaited."""
+"""The asynchronous client: the same steps, awaited."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from spine_client._connection import channel_credentials, channel_options
-from spine_client._health_steps import HealthCheck, health_timeout_s
-from spine_client._protocol import Call, Deadline, check_request_id, error_from_status
+from spine_client._base import ClientBase, ProgressCallback, check_concurrency, tell_nobody
+from spine_client._contract import ENTRY_MODEL, SEGMENTATION_MODEL
+from spine_client._protocol import segmentation_entry, spine_entry
+from spine_client._refusals import error_from_status
+from spine_client._steps import Ask, Pause, Step, Steps, Tell
 from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, Access, RetryPolicy, Tls
 from spine_client.errors import SpineClientError
-from spine_client.health import Health, canary_volume
+from spine_client.health import Health
 from spine_client.options import AnalyzeOptions, with_region
 from spine_client.outcome import Outcome
 from spine_client.progress import Progress
 from spine_client.result import SpineResult
-from spine_client.sources import Source, load
+from spine_client.segmentation import SegmentationResult
+from spine_client.sources import Source
+
+T = TypeVar("T")
 
 
-class AsyncSpineClient:
+class AsyncSpineClient(ClientBase):
     """`SpineClient` for asyncio: same parameters, same methods, to be awaited.
 
     Sources are read in worker threads; the event loop never blocks on files. Cancelling the task cancels the
@@ -34,17 +39,18 @@ class AsyncSpineClient:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         tls: Tls | None = None,
         access: Access | None = None,
+        shared_memory: bool = False,
     ) -> None:
-        self._timeout_s = timeout_s
-        self._retry = retry or RetryPolicy()
-        self._access = access or Access()
-        self._connection = _Connection(url, channel_credentials(tls, access))
+        super().__init__(
+            url, timeout_s=timeout_s, retry=retry, tls=tls, access=access, shared_memory=shared_memory
+        )
+        self._connection = _Connection()
 
     async def __aenter__(self) -> AsyncSpineClient:
         return self
@@ -56,16 +62,11 @@ class AsyncSpineClient:
 
     async def close(self) -> None:
         """Close the connection; what is still under way is cancelled."""
-        await self._connection.close()
-
-    def with_options(
-        self, *, timeout_s: float | None = None, retry: RetryPolicy | None = None
-    ) -> AsyncSpineClient:
-        """The same connection with another default deadline or retry policy; closing one closes both."""
-        other = copy.copy(self)
-        other._timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        other._retry = retry or self._retry
-        return other
+        if self._regions:
+            await self._take(self._letting_go())
+        self._connection.closed = True
+        if self._connection.channel is not None:
+            await self._connection.channel.close()
 
     async def analyze(
         self,
@@ -76,23 +77,40 @@ class AsyncSpineClient:
         region: str | None = None,
         series: str | None = None,
         options: AnalyzeOptions | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> SpineResult:
         """Segment and measure one volume, as `SpineClient.analyze`; `on_progress` hears of stages only."""
-        deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
-        tell = on_progress or _tell_nobody
-        identity = check_request_id(request_id)
-        chosen = with_region(options, region)
+        steps = self._inference(
+            spine_entry(),
+            source,
+            with_region(options, region),
+            timeout_s=timeout_s,
+            request_id=request_id,
+            series=series,
+        )
+        return await self._take(steps, on_progress or tell_nobody)
 
-        def prepare() -> Call:
-            volume = load(source, series=series, timeout_s=deadline.remaining_s)
-            return Call(volume, chosen, request_id=identity, deadline=deadline, retry=self._retry)
-
-        tell(Progress("reading", 0.0))
-        call = await asyncio.to_thread(prepare)
-        result = await self._run(call, tell)
-        tell(Progress("done", deadline.elapsed_s, call.attempt))
-        return result
+    async def segment(
+        self,
+        source: Source,
+        *,
+        model: str = SEGMENTATION_MODEL,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        series: str | None = None,
+        options: AnalyzeOptions | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> SegmentationResult:
+        """Segment one volume by any network, as `SpineClient.segment`."""
+        steps = self._inference(
+            segmentation_entry(model),
+            source,
+            options or AnalyzeOptions(),
+            timeout_s=timeout_s,
+            request_id=request_id,
+            series=series,
+        )
+        return await self._take(steps, on_progress or tell_nobody)
 
     async def analyze_many(
         self,
@@ -105,6 +123,7 @@ class AsyncSpineClient:
         on_progress: Callable[[int, Progress], None] | None = None,
     ) -> AsyncIterator[Outcome]:
         """Analyse many sources, as `SpineClient.analyze_many`; to be used with ``async for``."""
+        check_concurrency(max_concurrency)
 
         async def one(index: int, source: Source) -> Outcome:
             def tell(progress: Progress) -> None:
@@ -116,7 +135,9 @@ class AsyncSpineClient:
                     source, timeout_s=timeout_s, region=region, options=options, on_progress=tell
                 )
             except SpineClientError as error:
-                return Outcome(index, source, error=error)
+                return Outcome(
+                    index, source, error=error.with_traceback(None)
+                )  # a traceback holds the volume
             return Outcome(index, source, result=result)
 
         numbered = enumerate(sources)
@@ -132,85 +153,68 @@ class AsyncSpineClient:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def health(self, *, deep: bool = False, timeout_s: float | None = None) -> Health:
+    async def health(
+        self, *, deep: bool = False, timeout_s: float | None = None, model: str = ENTRY_MODEL
+    ) -> Health:
         """As `SpineClient.health`."""
-        deadline = Deadline(health_timeout_s(timeout_s, deep=deep))
-        check = HealthCheck()
-        try:
-            await self._ask_all(check, deadline)
-            if deep and check.state.ok:
-                answer = await self.analyze(canary_volume(), timeout_s=max(deadline.remaining_s, 0.01))
-                check.canary_took(answer.elapsed_s)
-        except SpineClientError as error:
-            check.failed(error)
-        return check.state
+        return await self._take(self._health(deep, timeout_s, model))
 
-    async def _ask_all(self, check: HealthCheck, deadline: Deadline) -> None:
-        questions = check.questions()
-        question = next(questions)
+    async def _take(self, steps: Steps[T], tell: ProgressCallback = tell_nobody) -> T:
+        """Take all steps; what interrupts one is thrown into them, so that they can clean up."""
         try:
+            step = next(steps)
             while True:
-                question = questions.send(await self._ask(*question, deadline))
-        except StopIteration:
-            return
+                answer, failure = None, None
+                try:
+                    answer = await self._do(step, tell)
+                except BaseException as error:
+                    failure = error
+                step = steps.send(answer) if failure is None else steps.throw(failure)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
-    async def _ask(self, method: str, request: Any, deadline: Deadline) -> Any:
+    async def _do(self, step: Step, tell: ProgressCallback) -> Any:
+        if isinstance(step, Tell):
+            return tell(step.progress)
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        return await (self._ask(step, tell) if isinstance(step, Ask) else asyncio.to_thread(step.function))
+
+    async def _ask(self, step: Ask, tell: ProgressCallback) -> Any:
+        if self._connection.closed:
+            raise SpineClientError("the client is closed", request_id=step.request_id)
+        if step.progress is not None:
+            tell(step.progress())
+        ask = getattr(self._connect(), step.method)
         try:
-            ask = getattr(self._connection.stub, method)
-            remaining_s = max(deadline.remaining_s, 0.01)
-            return await ask(request, timeout=remaining_s, metadata=self._access.metadata())
-        except grpc.RpcError as error:
-            raise error_from_status(error.code().name, error.details() or "", None) from None
-
-    async def _run(self, call: Call, tell: Callable[[Progress], None]) -> SpineResult:
-        while True:
-            request = call.next_request()
-            tell(Progress("waiting", call.deadline.elapsed_s, call.attempt))
-            try:
-                response = await self._connection.stub.ModelInfer(
-                    request, timeout=call.deadline.remaining_s, metadata=self._access.metadata()
-                )
-                return call.result(response)
-            except grpc.RpcError as rpc_error:
-                status, details = rpc_error.code().name, rpc_error.details() or ""
-            pause_s = call.pause_after(error_from_status(status, details, call.request_id))
-            tell(Progress("retrying", call.deadline.elapsed_s, call.attempt))
-            await asyncio.sleep(pause_s)
-
-
-class _Connection:
-    """A channel that is opened inside the event loop that first needs it."""
-
-    def __init__(self, url: str, credentials: Any) -> None:
-        self._url = url
-        self._credentials = credentials
-        self._channel: Any = None
-        self._stub: Any = None
-
-    @property
-    def stub(self) -> Any:
-        """The service's methods."""
-        if self._stub is None:
-            options = channel_options(self._url)
-            self._channel = (
-                grpc.aio.insecure_channel(self._url, options)
-                if self._credentials is None
-                else grpc.aio.secure_channel(self._url, self._credentials, options)
+            return await ask(
+                step.request, timeout=max(step.timeout_s, 0.001), metadata=self._access.metadata()
             )
-            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        return self._stub
+        except grpc.RpcError as error:
+            status, details = error.code().name, error.details() or ""
+        raise error_from_status(status, details, step.request_id)
 
-    async def close(self) -> None:
-        """Close the channel if it was opened."""
-        if self._channel is not None:
-            await self._channel.close()
+    def _connect(self) -> Any:
+        connection = self._connection
+        if connection.channel is None:
+            connection.channel = self._channel(grpc.aio)
+            connection.stub = service_pb2_grpc.GRPCInferenceServiceStub(connection.channel)
+        return connection.stub
+
+
+@dataclass
+class _Connection:
+    """What `with_options` shares: a channel, made inside the event loop that first needs it."""
+
+    channel: Any = None
+    stub: Any = None
+    closed: bool = False
 
 
 def _start(
-    work: Callable[[int, Source], Any], numbered: Iterator[tuple[int, Source]], count: int
+    work: Callable[[int, Source], Coroutine[Any, Any, Outcome]],
+    numbered: Iterator[tuple[int, Source]],
+    count: int,
 ) -> set[asyncio.Task[Outcome]]:
     return {asyncio.ensure_future(work(*item)) for item in islice(numbered, count)}
-
-
-def _tell_nobody(progress: Progress) -> None:
-    """Default of `on_progress`."""

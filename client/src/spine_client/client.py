@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from spine_client._connection import channel_credentials, channel_options
-from spine_client._health_steps import HealthCheck, health_timeout_s
-from spine_client._protocol import Call, Deadline, check_request_id, error_from_status
+from spine_client._base import ClientBase, ProgressCallback, check_concurrency, tell_nobody
+from spine_client._contract import ENTRY_MODEL, SEGMENTATION_MODEL
+from spine_client._protocol import segmentation_entry, spine_entry
+from spine_client._refusals import error_from_status
+from spine_client._steps import Ask, Pause, Step, Steps, Tell
 from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, Access, RetryPolicy, Tls
 from spine_client.errors import SpineClientError
-from spine_client.health import Health, canary_volume
+from spine_client.health import Health
 from spine_client.options import AnalyzeOptions, with_region
 from spine_client.outcome import Outcome
 from spine_client.progress import Progress
 from spine_client.result import SpineResult
-from spine_client.sources import Source, load
+from spine_client.segmentation import SegmentationResult
+from spine_client.sources import Source
 
-ProgressCallback = Callable[[Progress], None]
+T = TypeVar("T")
 _TICK_S = 0.2
 """How often the caller hears of a waiting request, and how soon Ctrl-C is noticed."""
 
 
-class SpineClient:
-    """A connection to one SpineServe address. Use it as a context manager, or call `close()`.
+class SpineClient(ClientBase):
+    """A connection to SpineServe. Use it as a context manager, or call `close()`.
 
     Parameters
     ----------
     url : ``host:port`` of the gRPC endpoint, or any gRPC target: ``dns:///spineserve:8001`` spreads requests
-        round robin over all addresses behind the name.
+        round robin over all addresses behind the name, and so does a list of ``IP:port``.
     timeout_s : seconds for one analysis from reading the source to the answer, retries included.
     retry, tls, access : see `RetryPolicy`, `Tls`, `Access`.
+    shared_memory : hand volumes over in system shared memory: for one server on this machine, started with
+        ``--open-shared-memory`` by the same user. Every region is unlinked as soon as the server has it, and
+        unregistered when it has answered; one that it still reads (after a deadline or a cancel) is
+        unregistered by the next request or by `close()`, which waits up to 30 s for that.
 
     One client may be used from several threads.
     """
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         tls: Tls | None = None,
         access: Access | None = None,
+        shared_memory: bool = False,
     ) -> None:
-        self._timeout_s = timeout_s
-        self._retry = retry or RetryPolicy()
-        self._access = access or Access()
-        credentials = channel_credentials(tls, access)
-        options = channel_options(url)
-        self._channel = (
-            grpc.insecure_channel(url, options)
-            if credentials is None
-            else grpc.secure_channel(url, credentials, options)
+        super().__init__(
+            url, timeout_s=timeout_s, retry=retry, tls=tls, access=access, shared_memory=shared_memory
         )
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._opened = self._channel(grpc)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._opened)
 
     def __enter__(self) -> SpineClient:
         return self
@@ -75,16 +76,9 @@ class SpineClient:
 
     def close(self) -> None:
         """Close the connection; what is still under way is cancelled."""
-        self._channel.close()
-
-    def with_options(
-        self, *, timeout_s: float | None = None, retry: RetryPolicy | None = None
-    ) -> SpineClient:
-        """The same connection with another default deadline or retry policy; closing one closes both."""
-        other = copy.copy(self)
-        other._timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        other._retry = retry or self._retry
-        return other
+        if self._regions:
+            self._take(self._letting_go())
+        self._opened.close()
 
     def analyze(
         self,
@@ -101,7 +95,8 @@ class SpineClient:
 
         Parameters
         ----------
-        source : a DICOM folder, file or list of files, a NIfTI file, (voxels, affine) or a `Volume`.
+        source : as in `spine_client.sources.Source`: a DICOM folder, file or list of files, an image file
+            of another kind, (voxels, affine) or a `Volume`.
         timeout_s : overrides the client's; one deadline for reading, all attempts and the server's own work.
         request_id : 1–64 letters, digits, ``.-_``; random by default. Never put a patient's id here.
         region : ``cervical``, ``thoracic`` or ``lumbar``, a hint for naming levels.
@@ -113,16 +108,41 @@ class SpineClient:
         ------
         SpineClientError : one of the tree in `spine_client.errors`. KeyboardInterrupt cancels on the server.
         """
-        deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
-        tell = on_progress or _tell_nobody
-        identity = check_request_id(request_id)
-        chosen = with_region(options, region)
-        tell(Progress("reading", 0.0))
-        volume = load(source, series=series, timeout_s=deadline.remaining_s)
-        call = Call(volume, chosen, request_id=identity, deadline=deadline, retry=self._retry)
-        result = self._run(call, tell)
-        tell(Progress("done", deadline.elapsed_s, call.attempt))
-        return result
+        steps = self._inference(
+            spine_entry(),
+            source,
+            with_region(options, region),
+            timeout_s=timeout_s,
+            request_id=request_id,
+            series=series,
+        )
+        return self._take(steps, on_progress or tell_nobody)
+
+    def segment(
+        self,
+        source: Source,
+        *,
+        model: str = SEGMENTATION_MODEL,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        series: str | None = None,
+        options: AnalyzeOptions | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> SegmentationResult:
+        """Segment one volume by a network that need not know spines: labels in its own numbers, no report.
+
+        `model` is an entry model of the server, ``segmentation`` or, for a network exported under another
+        name, ``segmentation_<name>``. Everything else is as in `analyze`.
+        """
+        steps = self._inference(
+            segmentation_entry(model),
+            source,
+            options or AnalyzeOptions(),
+            timeout_s=timeout_s,
+            request_id=request_id,
+            series=series,
+        )
+        return self._take(steps, on_progress or tell_nobody)
 
     def analyze_many(
         self,
@@ -140,6 +160,7 @@ class SpineClient:
         are held at a time. An error of one source does not stop the others. `on_progress` is told the
         source's index, from worker threads. Leaving the loop early cancels what is under way.
         """
+        check_concurrency(max_concurrency)
         left = threading.Event()
 
         def one(index: int, source: Source) -> Outcome:
@@ -154,69 +175,67 @@ class SpineClient:
                     source, timeout_s=timeout_s, region=region, options=options, on_progress=tell
                 )
             except SpineClientError as error:
-                return Outcome(index, source, error=error)
+                return Outcome(
+                    index, source, error=error.with_traceback(None)
+                )  # a traceback holds the volume
             return Outcome(index, source, result=result)
 
-        with ThreadPoolExecutor(max_concurrency, thread_name_prefix="spine") as pool:
-            try:
-                yield from _in_order_of_completion(pool, one, enumerate(sources), max_concurrency)
-            finally:
-                left.set()
+        return self._in_order_of_completion(one, enumerate(sources), max_concurrency, left)
 
-    def health(self, *, deep: bool = False, timeout_s: float | None = None) -> Health:
-        """Ask whether the server takes work; `deep` sends a small volume through all its stages.
+    def health(
+        self, *, deep: bool = False, timeout_s: float | None = None, model: str = ENTRY_MODEL
+    ) -> Health:
+        """Ask whether the server takes work; `deep` sends a small volume through all stages of `model`.
 
         Never raises for a server that is down or broken: `Health.problem` then says what is wrong.
         """
-        deadline = Deadline(health_timeout_s(timeout_s, deep=deep))
-        check = HealthCheck()
-        try:
-            self._ask_all(check, deadline)
-            if deep and check.state.ok:
-                answer = self.analyze(canary_volume(), timeout_s=max(deadline.remaining_s, 0.01))
-                check.canary_took(answer.elapsed_s)
-        except SpineClientError as error:
-            check.failed(error)
-        return check.state
+        return self._take(self._health(deep, timeout_s, model))
 
-    def _ask_all(self, check: HealthCheck, deadline: Deadline) -> None:
-        questions = check.questions()
-        question = next(questions)
+    def _take(self, steps: Steps[T], tell: ProgressCallback = tell_nobody) -> T:
+        """Take all steps; what interrupts one is thrown into them, so that they can clean up."""
         try:
+            step = next(steps)
             while True:
-                question = questions.send(self._ask(*question, deadline))
-        except StopIteration:
-            return
+                answer, failure = None, None
+                try:
+                    answer = self._do(step, tell)
+                except BaseException as error:
+                    failure = error
+                step = steps.send(answer) if failure is None else steps.throw(failure)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
-    def _ask(self, method: str, request: Any, deadline: Deadline) -> Any:
+    def _do(self, step: Step, tell: ProgressCallback) -> Any:
+        if isinstance(step, Tell):
+            return tell(step.progress)
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        return self._ask(step, tell) if isinstance(step, Ask) else step.function()
+
+    def _ask(self, step: Ask, tell: ProgressCallback) -> Any:
+        """The answer to one question; whatever interrupts the wait cancels it on the server."""
         try:
-            remaining_s = max(deadline.remaining_s, 0.01)
-            return getattr(self._stub, method)(request, timeout=remaining_s, metadata=self._access.metadata())
+            return self._wait(step, tell)
         except grpc.RpcError as error:
-            raise error_from_status(error.code().name, error.details() or "", None) from None
+            status, details = error.code().name, error.details() or ""
+        except grpc.FutureCancelledError:
+            message = "the client was closed while the request was under way"
+            raise SpineClientError(message, request_id=step.request_id) from None
+        raise error_from_status(status, details, step.request_id)
 
-    def _run(self, call: Call, tell: ProgressCallback) -> SpineResult:
-        while True:
-            request = call.next_request()
-            try:
-                return call.result(self._wait(request, call, tell))
-            except grpc.RpcError as rpc_error:
-                status, details = rpc_error.code().name, rpc_error.details() or ""
-            except grpc.FutureCancelledError:
-                message = "the client was closed while the request was under way"
-                raise SpineClientError(message, request_id=call.request_id) from None
-            pause_s = call.pause_after(error_from_status(status, details, call.request_id))
-            tell(Progress("retrying", call.deadline.elapsed_s, call.attempt))
-            time.sleep(pause_s)
-
-    def _wait(self, request: Any, call: Call, tell: ProgressCallback) -> Any:
-        """The answer of one attempt; whatever interrupts the wait cancels the request on the server."""
-        future = self._stub.ModelInfer.future(
-            request, timeout=call.deadline.remaining_s, metadata=self._access.metadata()
-        )
+    def _wait(self, step: Ask, tell: ProgressCallback) -> Any:
+        metadata = self._access.metadata()
+        try:
+            future = getattr(self._stub, step.method).future(
+                step.request, timeout=max(step.timeout_s, 0.001), metadata=metadata
+            )
+        except ValueError:
+            raise SpineClientError("the client is closed", request_id=step.request_id) from None
         try:
             while True:
-                tell(Progress("waiting", call.deadline.elapsed_s, call.attempt))
+                if step.progress is not None:
+                    tell(step.progress())
                 try:
                     return future.result(timeout=_TICK_S)
                 except grpc.FutureTimeoutError:
@@ -225,26 +244,24 @@ class SpineClient:
             future.cancel()
             raise
 
+    @staticmethod
+    def _in_order_of_completion(
+        work: Callable[[int, Source], Outcome],
+        numbered: Iterator[tuple[int, Source]],
+        max_concurrency: int,
+        left: threading.Event,
+    ) -> Iterator[Outcome]:
+        with ThreadPoolExecutor(max_concurrency, thread_name_prefix="spine") as pool:
+            try:
+                running = {pool.submit(work, *item) for item in islice(numbered, max_concurrency)}
+                while running:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    while done:
+                        running |= {pool.submit(work, *item) for item in islice(numbered, 1)}
+                        yield done.pop().result()
+            finally:
+                left.set()
+
 
 class _CallerLeftError(Exception):
     """Ends a worker whose outcome nobody waits for any more."""
-
-
-def _in_order_of_completion(
-    pool: ThreadPoolExecutor,
-    work: Callable[[int, Source], Outcome],
-    numbered: Iterator[tuple[int, Source]],
-    max_concurrency: int,
-) -> Iterator[Outcome]:
-    running = {pool.submit(work, *item) for item in islice(numbered, max_concurrency)}
-    while running:
-        done, pending = wait(running, return_when=FIRST_COMPLETED)
-        running = set(pending)
-        finished: list[Future[Outcome]] = list(done)
-        while finished:
-            running |= {pool.submit(work, *item) for item in islice(numbered, 1)}
-            yield finished.pop().result()
-
-
-def _tell_nobody(progress: Progress) -> None:
-    """Default of `on_progress`."""

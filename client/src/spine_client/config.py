@@ -42,12 +42,14 @@ class RetryPolicy:
 class Tls:
     """Encrypted connection. Paths to PEM files; `certificate` and `private_key` together make it mutual TLS.
 
-    `root_certificates` None trusts the roots that gRPC brings along.
+    `root_certificates` None trusts the roots that gRPC brings along. `server_name` is the name to expect in
+    the server's certificate where the address does not say it: several IP addresses, a forwarded port.
     """
 
     root_certificates: Path | str | None = None
     certificate: Path | str | None = None
     private_key: Path | str | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spine_client.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from spine_client.result import SpineResult
+    from spine_client.segmentation import SegmentationResult
 
-Writer = Callable[["SpineResult", Path], None]
+Writer = Callable[[Any, Path], None]
 
 
-def _write_json(result: SpineResult, path: Path) -> None:
+def _write_json(result: SpineResult | SegmentationResult, path: Path) -> None:
     path.write_text(result.to_json() + "\n", encoding="utf-8")
 
 
-def _write_labels(result: SpineResult, path: Path) -> None:
+def _write_labels(result: SpineResult | SegmentationResult, path: Path) -> None:
     from spine_client.nifti import write_nifti
 
     write_nifti(path, result.labels, result.affine)
@@ -58,6 +59,11 @@ FORMATS: dict[str, tuple[str, Writer]] = {
     "sr": ("measurements.dcm", _write_measurements),
 }
 """File name and writer of each format."""
+SEGMENTATION_FORMATS: dict[str, tuple[str, Writer]] = {
+    "json": ("segmentation.json", _write_json),
+    "nifti": FORMATS["nifti"],
+}
+"""The same for a plain segmentation."""
 DEFAULT_FORMATS = ("json", "nifti", "overlay", "html")
 """Written unless others are asked for. DICOM carries the patient of the source, so it is never in here."""
 _NEEDS = {
@@ -86,16 +92,26 @@ def save(result: SpineResult, directory: Path, formats: Sequence[str] | None) ->
     chosen = list(DEFAULT_FORMATS if formats is None else formats)
     if "sr" in chosen and "seg" not in chosen:
         chosen.insert(chosen.index("sr"), "seg")
-    unknown = [name for name in chosen if name not in FORMATS]
+    return write_formats(result, directory, chosen, FORMATS)
+
+
+def write_formats(
+    result: SpineResult | SegmentationResult,
+    directory: Path,
+    chosen: Sequence[str],
+    formats: Mapping[str, tuple[str, Writer]],
+) -> dict[str, Path]:
+    """Write `chosen` of `formats` into `directory`; nothing is written unless all can be."""
+    unknown = [name for name in chosen if name not in formats]
     if unknown:
-        raise InputError("format", f"unknown formats {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+        raise InputError("format", f"unknown formats {', '.join(unknown)}; there are {', '.join(formats)}")
     for name in chosen:
         if error := missing_extra(name):
             raise error
     directory.mkdir(parents=True, exist_ok=True)
     written = {}
     for name in chosen:
-        file_name, write = FORMATS[name]
+        file_name, write = formats[name]
         write(result, directory / file_name)
         written[name] = directory / file_name
     return written
