@@ -1,0 +1,1 @@
+"""Hostile and broken input to a real server: ``python -m reliability.fuzz``."""
