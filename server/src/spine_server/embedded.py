@@ -8,16 +8,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from spine_server import launch, preconditions
 from spine_server.canary import POLL_S, run_canary, wait_until_live
+from spine_server.control import ModelControl, socket_address
 from spine_server.distribution import find_distribution
 from spine_server.errors import CanaryError, PreconditionError, StartError, StopRequested
-from spine_server.leftovers import RunToken, remove_leftovers
+from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
 from spine_server.ports import LOOPBACK, with_ports_chosen
+from spine_server.processes import mapped_files
 from spine_server.repository import Entry, default_repository, entry_models
 from spine_server.run_folder import lay_out_backends
 
@@ -41,10 +44,14 @@ class EmbeddedTriton:
         From `start`: Triton died, hung, or does not answer as it should. Nothing is left running.
     StopRequested
         From `start`: `request_stop` was called meanwhile. Nothing is left running.
+
+    With `controlled`, models can be loaded anew through `control`. Triton has one HTTP door only: where
+    `options.http_port` opens it to callers, there is no control.
     """
 
-    def __init__(self, options: ServerOptions | None = None) -> None:
+    def __init__(self, options: ServerOptions | None = None, *, controlled: bool = False) -> None:
         self.options = options or ServerOptions()
+        self._controlled = controlled and self.options.http_port is None
         self.started_in_s = 0.0
         """Seconds from the order to start to the canary's answer."""
         self._stop_requested = False
@@ -74,6 +81,22 @@ class EmbeddedTriton:
         """Process number of tritonserver while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def run_folder(self) -> Path:
+        """Where this run keeps its files; only this user may enter. There is none before `start`."""
+        assert self._token is not None
+        return self._token.run_folder
+
+    @property
+    def control(self) -> ModelControl | None:
+        """What loads models anew, or None where they are fixed."""
+        return ModelControl(self.run_folder) if self._controlled and self._token else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Triton's exit code once it has ended (negative: the signal that killed it)."""
+        return self._process.poll() if self._process else None
+
     def start(self) -> None:
         """Check, start, and wait until the canary came back."""
         began = time.monotonic()
@@ -91,8 +114,9 @@ class EmbeddedTriton:
                 repository=repository.resolve(),
                 backends=lay_out_backends(self._token.run_folder, distribution),
                 run_name=self._token.name,
+                control=socket_address(self.run_folder) if self._controlled else None,
             )
-            self._spawn(command, launch.environment(distribution))
+            self._spawn(command, launch.environment(distribution, run_folder=self.run_folder))
             entries = entry_models(repository, self.options.profile)
             self._wait_until_ready(began + self.options.start_timeout_s, entries)
         except BaseException:
@@ -127,6 +151,19 @@ class EmbeddedTriton:
             self._token.release()
         self._process = self._token = None
         return clean
+
+    def kill(self) -> None:
+        """End a Triton that no longer obeys, with all its stages, and leave nothing behind."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self.stop()
+
+    def tidy_shared_memory(self) -> None:
+        """After models were loaded anew: remove the regions of those that are gone, close the new ones."""
+        if self._token is not None and (pid := self.pid) is not None:
+            self._token.remove_regions_but(mapped_files(pid, SHARED_MEMORY))
+            self._token.close_to_others()
 
     def last_words(self) -> str:
         """What Triton last said about a failure, with a hint where one is known."""

@@ -8,11 +8,13 @@ clears up. Locks work between containers that share /dev/shm, where comparing pr
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -44,7 +46,14 @@ class RunToken:
         request.
         """
         for region in SHARED_MEMORY.glob(f"{self.name}*"):
-            region.chmod(0o600)
+            with contextlib.suppress(FileNotFoundError):  # a model loaded anew may just have let go of it
+                region.chmod(0o600)
+
+    def remove_regions_but(self, used: Collection[str]) -> None:
+        """Remove the regions of this run whose names are not among `used`: their stages are gone."""
+        for region in SHARED_MEMORY.glob(f"{self.name}*"):
+            if region.name not in used and region.suffix != ".lock":
+                region.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Remove the shared memory, the run folder and the lock of this run. Triton must be gone."""

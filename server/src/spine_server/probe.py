@@ -79,16 +79,38 @@ def knock(
             names = _stages(stub, timeout_s) if models is None else list(models)
         except grpc.RpcError as error:
             return [f"Triton does not list its models ({error.code().name})."]
-        deadline = time.monotonic() + timeout_s
-        problems = []
-        for name in names:
-            record = records.setdefault(name, Record())
-            problem = _model_problem(stub, name, record, deadline)
-            if problem is None and _hung(record, hung_after_s):
-                problem = f"{name} has answered nothing for {hung_after_s:g} s."
-            problems.append(problem)
+        problems = _model_problems(stub, names, records, timeout_s=timeout_s, hung_after_s=hung_after_s)
     _store(state, records)
-    return [problem for problem in problems if problem is not None]
+    return list(problems.values())
+
+
+def look(
+    url: str, *, models: Iterable[str], records: dict[str, Record], timeout_s: float, hung_after_s: float
+) -> dict[str, str]:
+    """One sentence for each of `models` at `url` that cannot work, by name; ``""`` is Triton itself.
+
+    `records` is what earlier looks have seen, and is brought up to date.
+    """
+    with grpc.insecure_channel(url, options=_UNLIMITED) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        if (problem := _server_problem(stub, timeout_s)) is not None:
+            return {"": problem}
+        return _model_problems(stub, models, records, timeout_s=timeout_s, hung_after_s=hung_after_s)
+
+
+def _model_problems(
+    stub: Any, models: Iterable[str], records: dict[str, Record], *, timeout_s: float, hung_after_s: float
+) -> dict[str, str]:
+    deadline = time.monotonic() + timeout_s
+    problems = {}
+    for name in models:
+        record = records.setdefault(name, Record())
+        problem = _model_problem(stub, name, record, deadline)
+        if problem is None and _hung(record, hung_after_s):
+            problem = f"{name} has answered nothing for {hung_after_s:g} s."
+        if problem is not None:
+            problems[name] = problem
+    return problems
 
 
 def _stages(stub: Any, timeout_s: float) -> list[str]:

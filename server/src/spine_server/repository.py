@@ -141,6 +141,20 @@ def entry_models(repository: Path, profile: Profile) -> tuple[Entry, ...]:
     return tuple(found[network] for network in sorted(found))
 
 
+def stage_models(repository: Path, profile: Profile) -> tuple[str, ...]:
+    """All models that do work (ensembles do not), the networks before the stages that call them.
+
+    Raises
+    ------
+    PreconditionError
+        A configuration cannot be read.
+    """
+    folders = sorted(path.parent for path in repository.glob("[!.]*/config.pbtxt"))
+    models = [read_model(folder, profile) for folder in folders]
+    working = [model for model in models if model.kind != "ensemble"]
+    return tuple(model.name for model in sorted(working, key=lambda model: len(model.steps())))
+
+
 def _is_entry(model: Model) -> bool:
     outputs = {output.name for output in model.config.output}
     return model.kind == "ensemble" and "LABELS" in outputs
