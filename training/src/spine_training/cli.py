@@ -7,13 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spine_training.pairs.errors import PairError
+from spine_training.plans import NetworkSizeError
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    options = _parser().parse_args(arguments)
-    return int(options.run(options) or 0)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (PairError, NetworkSizeError) as error:
+        parser.exit(2, f"spine-train: {error}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,7 +45,24 @@ def _add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     data.add_argument(
         "--validation", type=int, default=24, metavar="N", help="validation phantoms (seeds from 10000)"
     )
+    data.add_argument(
+        "--pairs", type=Path, metavar="FOLDER", help="a folder of NIfTI pairs instead of phantoms"
+    )
+    _add_labels(data)
+    data.add_argument(
+        "--window", type=float, nargs=2, metavar=("CENTRE", "WIDTH"), help="clip the pairs' intensities"
+    )
+    data.add_argument("--validation-share", type=float, default=0.2, help="of the subjects (pairs only)")
+    data.add_argument("--seed", type=int, default=1, help="draws which subjects validate (pairs only)")
+    data.add_argument("--patch", type=int, nargs=3, metavar=("S", "A", "R"), help="default: the paper's")
+    data.add_argument("--features", type=int, nargs="+", metavar="N", help="widths of the demo network")
     data.set_defaults(run=_data)
+
+
+def _add_labels(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--labels", default="auto", help="verse, spineps, nnunet, or a JSON file of numbers and names"
+    )
 
 
 def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,9 +109,25 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _data(options: argparse.Namespace) -> None:
-    from spine_training.data import prepare_data
+    from spine_training.plans import DEMO_FEATURES, PATCH_SIZE, NetworkSize
 
-    added = prepare_data(Workspace(options.work), training=options.training, validation=options.validation)
+    size = NetworkSize(tuple(options.patch or PATCH_SIZE), tuple(options.features or DEMO_FEATURES))
+    workspace = Workspace(options.work)
+    if options.pairs is None:
+        from spine_training.data import prepare_data
+
+        added = prepare_data(workspace, training=options.training, validation=options.validation, size=size)
+    else:
+        from spine_training.pairs.dataset import PairSettings, prepare_pairs
+
+        settings = PairSettings(
+            options.labels,
+            tuple(options.window) if options.window else None,
+            options.validation_share,
+            options.seed,
+            size,
+        )
+        added = prepare_pairs(workspace, options.pairs, settings)
     print(f"{len(added)} cases added")
 
 

@@ -25,6 +25,15 @@ def publish_curve(source: Path, folder: Path, name: str, *, x: str) -> list[Path
     return [table, picture]
 
 
+def draw_curve(table: Path, *, x: str) -> Path | None:
+    """Draw a curve's CSV as a PNG beside it; None if there is no CSV yet."""
+    if not table.is_file():
+        return None
+    picture = table.with_suffix(".png")
+    _draw(read_curve(table), picture, x)
+    return picture
+
+
 def _draw(columns: Columns, path: Path, x: str) -> None:
     from matplotlib.figure import Figure
 

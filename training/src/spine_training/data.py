@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
+from tqdm import tqdm
+
 from spine_training.dataset import (
     TRAINING_SEEDS,
     VALIDATION_SEEDS,
@@ -11,14 +13,17 @@ from spine_training.dataset import (
     preprocessed_cases,
     write_dataset_json,
     write_phantoms,
+    write_splits,
 )
-from spine_training.plans import make_plans
+from spine_training.plans import NetworkSize, make_plans
 from spine_training.workspace import Workspace
 
 PLANNING_CASES = 40
 
 
-def prepare_data(workspace: Workspace, *, training: int, validation: int) -> list[str]:
+def prepare_data(
+    workspace: Workspace, *, training: int, validation: int, size: NetworkSize | None = None
+) -> list[str]:
     """Bring the dataset to `training` and `validation` phantoms; returns the names preprocessed now.
 
     The plans are made once, from the first cases. A training that is running picks new cases up.
@@ -28,15 +33,16 @@ def prepare_data(workspace: Workspace, *, training: int, validation: int) -> lis
     if not workspace.plans_file.exists():
         write_phantoms(workspace, seeds[:PLANNING_CASES])
         write_dataset_json(workspace)
-        make_plans(workspace)
+        make_plans(workspace, size)
     done = set(preprocessed_cases(workspace))
     added = []
-    for seed in seeds:
+    for seed in tqdm(seeds, desc="phantoms", unit="case"):
         for name in write_phantoms(workspace, [seed]):
             if name not in done:
                 preprocess_cases(workspace, [name])
                 added.append(name)
     write_dataset_json(workspace)
+    write_splits(workspace)
     return added
 
 

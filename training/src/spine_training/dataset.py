@@ -1,7 +1,7 @@
-"""Phantoms as an nnU-Net dataset: which seed becomes what, raw NIfTI files, preprocessed cases.
+"""The nnU-Net dataset: which phantom seed becomes what, raw NIfTI files, preprocessed cases.
 
-Case names say their split and seed: ``train_00042``, ``val_10007``. Seeds from 900000 on are held out: they
-belong to the acceptance test and are never drawn here.
+Case names say their split: ``train_00042`` and ``val_10007`` are phantoms by their seed, ``train_case-…`` a
+site's own. Seeds from 900000 on are held out: they belong to the acceptance test and are never drawn here.
 """
 
 from __future__ import annotations
@@ -82,18 +82,23 @@ def write_raw_case(
     classes: NDArray[np.uint8],
     affine: NDArray[np.float64],
 ) -> None:
-    """Write image and class map, both (Z, Y, X) with an LPS `affine` of (x, y, z), as nnU-Net's raw files."""
+    """Write image and class map, both (Z, Y, X) with an LPS `affine` of (x, y, z), as nnU-Net's raw files.
+
+    Each is written aside and moved, the labels last: a case is there when its labels are.
+    """
     for folder, suffix, voxels in (("imagesTr", "_0000", image), ("labelsTr", "", classes)):
         target = workspace.raw / folder / f"{name}{suffix}{FILE_ENDING}"
         target.parent.mkdir(parents=True, exist_ok=True)
         data = np.ascontiguousarray(voxels.transpose(2, 1, 0))
-        nib.save(nib.Nifti1Image(data, _LPS_TO_RAS @ affine), target)  # type: ignore[no-untyped-call]
+        aside = target.with_name(f".{target.name}")
+        nib.save(nib.Nifti1Image(data, _LPS_TO_RAS @ affine), aside)  # type: ignore[no-untyped-call]
+        aside.replace(target)
 
 
 def write_dataset_json(workspace: Workspace) -> None:
     """nnU-Net's description of the dataset, counting the raw cases present."""
     content = {
-        "name": "SpineServe procedural spine phantoms",
+        "name": description(workspace),
         "channel_names": {"0": "MR"},
         "labels": {member.name.lower(): int(member) for member in Class},
         "numTraining": len(raw_cases(workspace)),
@@ -105,9 +110,30 @@ def write_dataset_json(workspace: Workspace) -> None:
         (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
+def description(workspace: Workspace) -> str:
+    """What the dataset is made of, for dataset.json and the exported network."""
+    phantoms = sum(_is_phantom(name) for name in raw_cases(workspace))
+    own = len(raw_cases(workspace)) - phantoms
+    parts = ["procedural spine phantoms"] if phantoms or not own else []
+    return "SpineServe " + " and ".join([*parts, *(["labelled pairs of a site"] if own else [])])
+
+
+def _is_phantom(name: str) -> bool:
+    return name.partition("_")[2].isdigit()
+
+
+def write_splits(workspace: Workspace) -> None:
+    """nnU-Net's ``splits_final.json``, for its own commands; our trainer reads the names."""
+    cases = raw_cases(workspace)
+    split = {kind: [name for name in cases if name.startswith(kind)] for kind in ("train", "val")}
+    (workspace.preprocessed / "splits_final.json").write_text(json.dumps([split], indent=1) + "\n")
+
+
 def raw_cases(workspace: Workspace) -> list[str]:
     """Names of the raw cases present, sorted."""
-    return sorted(path.name.removesuffix(FILE_ENDING) for path in (workspace.raw / "labelsTr").glob("*.nii"))
+    return sorted(
+        path.name.removesuffix(FILE_ENDING) for path in (workspace.raw / "labelsTr").glob("[!.]*.nii")
+    )
 
 
 def preprocessed_folder(workspace: Workspace) -> Path:

@@ -8,7 +8,9 @@ Both share the preprocessed data.
 from __future__ import annotations
 
 import json
+import math
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from spine_training.workspace import (
@@ -28,8 +30,30 @@ STRIDES = ((1, 1, 1), *((2, 2, 2),) * 4, (2, 2, 1))
 KERNEL = (3, 3, 3)
 
 
-def make_plans(workspace: Workspace) -> dict[str, Any]:
+class NetworkSizeError(ValueError):
+    """A patch or widths that no network of this make can have."""
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """What may be chosen about the plans: the patch (S, A, R) in voxels, and the demo network's widths."""
+
+    patch: tuple[int, ...] = PATCH_SIZE
+    demo_features: tuple[int, ...] = DEMO_FEATURES
+
+    def __post_init__(self) -> None:
+        """Refuse what the network's strides cannot halve."""
+        stages = len(self.demo_features)
+        if not 2 <= stages <= len(STRIDES):
+            raise NetworkSizeError(f"a network has 2 to {len(STRIDES)} stages, got {stages} widths")
+        steps = [math.prod(stride[axis] for stride in STRIDES) for axis in range(3)]
+        if len(self.patch) != 3 or any(side % step for side, step in zip(self.patch, steps, strict=True)):
+            raise NetworkSizeError(f"a patch's sides must be multiples of {steps}, got {list(self.patch)}")
+
+
+def make_plans(workspace: Workspace, size: NetworkSize | None = None) -> dict[str, Any]:
     """Run nnU-Net's fingerprint and planner on the raw dataset, fix the plans, and write them."""
+    size = size or NetworkSize()
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
         DatasetFingerprintExtractor,
     )
@@ -42,7 +66,9 @@ def make_plans(workspace: Workspace) -> dict[str, Any]:
         DATASET_ID, plans_name=PLANS, overwrite_target_spacing=list(SPACING_MM), suppress_transpose=True
     )
     planner.plan_experiment()
-    plans = fixed_plans(json.loads(workspace.plans_file.read_text()))
+    plans = fixed_plans(
+        json.loads(workspace.plans_file.read_text()), patch_size=size.patch, demo_features=size.demo_features
+    )
     write_plans(workspace, plans)
     return plans
 

@@ -6,11 +6,15 @@ import json
 import os
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from spine_training.curves import draw_curve
+from spine_training.progress import progress_bar
+from spine_training.provenance import NAME as PROVENANCE
+from spine_training.provenance import write_provenance
 from spine_training.schedule import BUDGET_ENV, EPOCHS_ENV, ITERATIONS_ENV, WARM_UP_ENV
 from spine_training.workspace import DEMO_CONFIGURATION, Workspace
 
@@ -53,8 +57,20 @@ def train_segmentation(
     latest = Path(trainer.output_folder) / LATEST
     if resume and latest.exists():
         trainer.load_checkpoint(str(latest))
-    trainer.run_training()
-    return workspace.results(configuration)
+    results = workspace.results(configuration)
+    try:
+        with progress_bar(trainer.schedule, configuration):
+            trainer.run_training()
+    finally:
+        draw_curve(results / f"fold_{FOLD}" / "curve.csv", x="iterations")
+    _record(workspace, results, {"seed": seed, "configuration": configuration, **length})
+    return results
+
+
+def _record(workspace: Workspace, results: Path, settings: dict[str, Any]) -> None:
+    names = ("plans.json", "dataset.json", f"fold_{FOLD}/{FINAL}", f"fold_{FOLD}/curve.csv")
+    files = {name: results / name for name in names}
+    write_provenance(results / PROVENANCE, files=files, settings=settings, workspace=workspace)
 
 
 def make_trainer(workspace: Workspace, configuration: str) -> SpineTrainer:

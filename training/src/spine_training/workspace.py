@@ -43,6 +43,11 @@ class Workspace:
         """The plans with both configurations."""
         return self.preprocessed / f"{PLANS}.json"
 
+    @property
+    def settings_file(self) -> Path:
+        """What all raw cases of a site have in common, e.g. the window."""
+        return self.root / "raw" / "settings.json"
+
     def results(self, configuration: str) -> Path:
         """nnU-Net's results folder of one configuration."""
         return self.root / "results" / DATASET / f"{TRAINER}__{PLANS}__{configuration}"
