@@ -16,6 +16,7 @@
 - --grpc-port={{ include "spineserve.tritonPort" .root }}
 - --grpc-keepalive-time={{ $t.grpcKeepaliveTimeMs }}
 - --grpc-keepalive-permit-without-calls=1
+- --grpc-http2-min-recv-ping-interval-without-data=5000
 {{- if not .root.Values.gate.enabled }}
 - --grpc-max-connection-age={{ mul .root.Values.gate.maxConnectionAgeSeconds 1000 }}
 - --grpc-max-connection-age-grace={{ mul .root.Values.drain.longestStudySeconds 1000 }}

@@ -13,6 +13,8 @@ from spine_server.distribution import TritonDistribution, interpreter_folder
 from spine_server.options import LOG_LEVELS, LogLevel, ServerOptions
 from spine_server.ports import LOOPBACK
 
+MIN_PING_INTERVAL_MS = 5_000
+"""How often callers may ask whether the connection stands; gRPC's own 5 minutes would cut off the SDK."""
 RUN_FOLDER_VARIABLE = "SPINESERVE_RUN_FOLDER"
 STUB_START_TIMEOUT_S = 120
 """How long one stage may take to import its packages: several start at once, perhaps on few cores."""
@@ -104,6 +106,7 @@ def _listener_arguments(options: ServerOptions, control: str | None) -> list[str
     arguments = [
         f"--grpc-address={options.host}",
         f"--grpc-port={options.grpc_port}",
+        f"--grpc-http2-min-recv-ping-interval-without-data={MIN_PING_INTERVAL_MS}",
         f"--grpc-restricted-protocol={closed}:admin-key={key}",
         f"--allow-http={'false' if options.http_port is None and control is None else 'true'}",
         f"--allow-metrics={'false' if options.metrics_port is None else 'true'}",

@@ -131,6 +131,6 @@ def _server_options(options: GateOptions) -> list[tuple[str, Any]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_connection_age_ms", int(options.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", int(options.drain_s * 1000)),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.so_reuseport", 0),
     ]
