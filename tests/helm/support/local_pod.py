@@ -174,8 +174,8 @@ class LocalPod:
         deadline = time.monotonic() + START_PATIENCE_S
         restarts = 0
         self._run_triton()
-        while self.probe("startupProbe").returncode:
-            assert time.monotonic() < deadline, "the startup probe never passed"
+        while (done := self.probe("startupProbe")).returncode:
+            assert time.monotonic() < deadline, f"the startup probe never passed: {done.stderr}"
             if self.triton is not None and self.triton.poll() is not None:
                 restarts += 1
                 assert restarts <= 2, (self.folder / "triton.log").read_text()[-3000:]
