@@ -31,7 +31,7 @@ def serve() -> Iterator[Callable[..., tuple[FakeTriton, SpineClient]]]:
     def begin(*behaviours: Behaviour, **settings: object) -> tuple[FakeTriton, SpineClient]:
         servicer = FakeTriton(*behaviours)
         server, port = start(servicer)
-        servicer.url = f"127.0.0.1:{port}"
+        servicer.url, servicer.server = f"127.0.0.1:{port}", server
         client = SpineClient(f"127.0.0.1:{port}", **{"timeout_s": 10.0, "retry": QUICK, **settings})
         opened.append((server, client))
         return servicer, client

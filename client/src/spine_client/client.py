@@ -219,6 +219,7 @@ class SpineClient(ClientBase):
             return self._wait(step, tell)
         except grpc.RpcError as error:
             status, details = error.code().name, error.details() or ""
+            error.with_traceback(None)  # it is the call itself: a traceback of its own would keep the volume
         except grpc.FutureCancelledError:
             message = "the client was closed while the request was under way"
             raise SpineClientError(message, request_id=step.request_id) from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import mmap
 import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -108,17 +110,39 @@ def hangs(seconds: float = 20.0) -> Behaviour:
     return behave
 
 
+def in_shared_memory(servicer: FakeTriton) -> Behaviour:
+    """Answer about voxels that lie in shared memory: the labels, put there too, are the voxels modulo 251."""
+
+    def behave(request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
+        (voxels,) = (t for t in request.inputs if t.name == "VOLUME")
+        (labels,) = (t for t in request.outputs if t.name == "LABELS")
+        region = servicer.regions[voxels.parameters["shared_memory_region"].string_param]
+        size = voxels.parameters["shared_memory_byte_size"].int64_param
+        offset = labels.parameters["shared_memory_offset"].int64_param
+        content = (np.frombuffer(region[:size], "<i2") % 251).astype(np.uint8).tobytes()
+        region[offset : offset + len(content)] = content
+        shape = np.frombuffer(request.raw_input_contents[0], "<i8")[1:]
+        return answer(b"", shape.tolist(), report_dict())
+
+    return behave
+
+
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers the n-th inference with the n-th behaviour, the last one for ever."""
 
     def __init__(self, *behaviours: Behaviour) -> None:
         self.behaviours = behaviours or (good_answer,)
         self.url = ""
+        self.server: grpc.Server | None = None
         self.requests: list[pb.ModelInferRequest] = []
         self.wire: list[bytes] = []
         self.metadata: list[dict[str, str]] = []
         self.cancelled = threading.Event()
         self.model_ready = True
+        self.regions: dict[str, mmap.mmap] = {}
+        self.registered: list[str] = []
+        self.shared_memory_refusal: tuple[grpc.StatusCode, str] | None = None
+        self.holds_on = False
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         copy = pb.ModelInferRequest()
@@ -129,6 +153,21 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         context.add_callback(lambda: None if context.is_active() else self.cancelled.set())
         behaviour = self.behaviours[min(len(self.requests), len(self.behaviours)) - 1]
         return behaviour(request, context)
+
+    def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self.shared_memory_refusal is not None:
+            context.abort(*self.shared_memory_refusal)
+        path = Path("/dev/shm") / request.key.lstrip("/")
+        with path.open("r+b") as file:
+            self.regions[request.name] = mmap.mmap(file.fileno(), request.byte_size)
+        self.registered.append(request.name)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self.holds_on:
+            context.abort(grpc.StatusCode.INTERNAL, "Cannot unregister, it is currently in use.")
+        self.regions.pop(request.name, None)
+        return pb.SystemSharedMemoryUnregisterResponse()
 
     def ServerLive(self, request: Any, context: Any) -> pb.ServerLiveResponse:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -143,12 +182,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerMetadataResponse(name="triton", version="2.51.0")
 
 
-def start(servicer: FakeTriton, credentials: Any = None, port: int = 0) -> tuple[grpc.Server, int]:
+def start(
+    servicer: FakeTriton, credentials: Any = None, port: int = 0, host: str = "127.0.0.1"
+) -> tuple[grpc.Server, int]:
     """Serve on loopback; the server and its port."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=options)
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    address = f"127.0.0.1:{port}"
+    address = f"{host}:{port}"
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     return server, bound
