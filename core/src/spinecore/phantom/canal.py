@@ -31,7 +31,10 @@ FORAMEN_MAGNUM_ABOVE_C2_MM = 26.0
 
 @dataclass(frozen=True)
 class Canal:
-    """Walls of the canal sampled on the curve's arc lengths `s_mm` (M,); everything in mm."""
+    """Walls of the canal sampled on the curve's arc lengths `s_mm` (M,); everything in mm.
+
+    `taken_ahead_mm` and `taken_behind_mm` (M,) is the depth that stenoses took from in front and from behind.
+    """
 
     s_mm: F64
     centre_mm: F64
@@ -40,6 +43,8 @@ class Canal:
     exponent: float
     narrowing: float
     ends_mm: tuple[float, float]
+    taken_ahead_mm: F64
+    taken_behind_mm: F64
 
     def at(self, s_mm: NDArray[np.floating[Any]]) -> tuple[F64, F64, F64]:
         """Centre, half AP and half width at arc lengths `s_mm`."""
@@ -48,6 +53,13 @@ class Canal:
             np.interp(s_mm, self.s_mm, self.half_ap_mm),
             np.interp(s_mm, self.s_mm, self.half_width_mm),
         )
+
+    def healthy_at(self, s_mm: NDArray[np.floating[Any]]) -> tuple[F64, F64]:
+        """Centre and half AP at arc lengths `s_mm` as they were without stenoses."""
+        centre, half_ap, _ = self.at(s_mm)
+        ahead = np.interp(s_mm, self.s_mm, self.taken_ahead_mm)
+        behind = np.interp(s_mm, self.s_mm, self.taken_behind_mm)
+        return centre + (behind - ahead) / 2, half_ap + (ahead + behind) / 2
 
     def radius(self, s_mm: F64, n_mm: F64, l_mm: F64) -> F64:
         """1 on the wall, 0 on the centre line."""
@@ -77,6 +89,7 @@ def draw_canal(rng: np.random.Generator, column: Column) -> Canal:
     return Canal(
         curve.s_mm, (front + back) / 2, half, np.interp(curve.s_mm, positions, HALF_WIDTH_MM * width),
         float(rng.uniform(1.9, 2.6)), float(rng.uniform(0, 0.25)), (bottom, float(top)),
+        ahead * span, behind * span,
     )  # fmt: skip
 
 

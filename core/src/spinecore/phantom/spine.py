@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinecore.labels import CANAL, SACRUM, disc_label
+from spinecore.phantom.canal import Canal
 from spinecore.phantom.canvas import Canvas, Mask
 from spinecore.phantom.column import C2, L5, LEVEL, S1, Vertebra
 from spinecore.phantom.grid import F32, Box, smooth_noise
@@ -20,6 +21,7 @@ from spinecore.phantom.tissues import Tissue
 
 CORD_HALF_AP_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [3.2, 4, 3.4, 3.4, 3.8, 3.9, 4.2])
 ALA_HALF_WIDTH_MM = (12.0, 28.0, 38.0, 48.0, 55.0)
+PRESSED_DURA = 1.15  # of the canal's half depth: dura and ligament against what narrows it
 CORD_HALF_WIDTH_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [4, 4.8, 4.2, 4.3, 6.2, 6.5, 6])
 
 
@@ -40,7 +42,11 @@ def paint_spine(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Epidural fat, dura, CSF, cord and roots."""
+    """Epidural fat, what narrows the canal, dura, CSF, cord and roots.
+
+    A stenosis is made of what makes it in patients: disc and bone edges in front, thickened flavum behind.
+    Left as epidural fat, as bright in T2 as the CSF beside it, it would be in the truth but not in the image.
+    """
     canal = canvas.canal
     centre, half_ap, half_width = (a.astype(np.float32) for a in canal.at(canvas.s))
     within = (canvas.s > canal.ends_mm[0]) & (canvas.s < canal.ends_mm[1])
@@ -48,15 +54,28 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     front = canvas.by_level(canvas.column.half_depth_mm)
     sheath = within & (canvas.n > 0.9 * front) & (across < 1.1)
     canvas.paint(sheath & (np.abs(canvas.w) < 1.1 * half_width), Tissue.FAT_EPIDURAL)
-    width = half_width * (1 - np.float32(canal.narrowing) * np.clip(across, 0, 1))
-    room = np.clip(1 - np.abs(across) ** canal.exponent, 0, None) ** (1 / canal.exponent) * width
+    healthy_centre, healthy_half_ap = (a.astype(np.float32) for a in canal.healthy_at(canvas.s))
+    healthy = within & (
+        np.abs(canvas.w) < _room(canal, (canvas.n - healthy_centre) / healthy_half_ap, half_width)
+    )
+    room = _room(canal, across, half_width)
     inside = within & (np.abs(canvas.w) < room)
     outer = within & (np.abs(across) < 1.12) & (np.abs(canvas.w) < room + 1.2) & ~inside
+    narrowed = healthy & ~inside
+    canvas.paint(narrowed & (across < 0), Tissue.ANNULUS)
+    canvas.paint(narrowed & (across >= 0), Tissue.MUSCLE)  # flavum's signal is about muscle's
+    canvas.paint(narrowed & (np.abs(across) < PRESSED_DURA), Tissue.LIGAMENT)
     if rng.random() < 0.7:
         canvas.paint(outer, Tissue.LIGAMENT if rng.random() < 0.8 else Tissue.FAT_EPIDURAL)
     canvas.paint(inside, Tissue.CSF)
     canvas.labels[inside] = CANAL
     paint_cord(rng, canvas, inside, centre, half_ap)
+
+
+def _room(canal: Canal, across: F32, half_width: F32) -> F32:
+    """Half the canal's width in mm where `across` is -1 at its front and 1 at its back; 0 beyond."""
+    width = half_width * (1 - np.float32(canal.narrowing) * np.clip(across, 0, 1))
+    return np.clip(1 - np.abs(across) ** canal.exponent, 0, None) ** (1 / canal.exponent) * width
 
 
 def paint_cord(rng: np.random.Generator, canvas: Canvas, inside: Mask, centre: F32, half_ap: F32) -> None:
