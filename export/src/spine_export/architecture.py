@@ -100,9 +100,9 @@ def _architecture(plans: dict[str, Any], dataset_json: dict[str, Any], checkpoin
     return network
 
 
-def _is_known(name: str) -> bool:
+def _is_known(name: object) -> bool:
     try:
-        return pydoc.locate(name) is not None
+        return isinstance(name, str) and pydoc.locate(name) is not None
     except pydoc.ErrorDuringImport:
         return False
 
@@ -120,6 +120,8 @@ def find_trainer(name: str) -> Any:
 
 
 def _load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
+    if not all(torch.isfinite(each).all() for each in weights.values() if isinstance(each, torch.Tensor)):
+        raise ModelError(f"{checkpoint.place} holds weights that are NaN or infinite: its training diverged.")
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -89,9 +89,14 @@ def read_checkpoint(path: Path, *, trusted: bool = False) -> Checkpoint:
     if missing:
         raise ModelError(f"{place} is no nnU-Net checkpoint: it lacks {', '.join(missing)}.")
     configuration = state["init_args"].get("configuration") if isinstance(state["init_args"], dict) else None
-    if not isinstance(state["network_weights"], dict) or not isinstance(configuration, str):
+    axes = state.get("inference_allowed_mirroring_axes") or ()
+    if (
+        not isinstance(state["network_weights"], dict)
+        or not isinstance(configuration, str)
+        or not all(isinstance(axis, (int, np.integer)) for axis in axes)
+    ):
         raise ModelError(
-            f"{place} is no nnU-Net checkpoint: its weights or its configuration are unreadable."
+            f"{place} is no nnU-Net checkpoint: its weights, configuration or mirroring axes are unreadable."
         )
     return Checkpoint(
         place=place,
@@ -99,7 +104,7 @@ def read_checkpoint(path: Path, *, trusted: bool = False) -> Checkpoint:
         weights=_unprefixed(state["network_weights"]),
         trainer=str(state["trainer_name"]),
         configuration=configuration,
-        mirror_axes=tuple(int(axis) for axis in state.get("inference_allowed_mirroring_axes") or ()),
+        mirror_axes=tuple(int(axis) for axis in axes),
     )
 
 
@@ -116,8 +121,8 @@ def _load(path: Path, place: str, *, trusted: bool) -> Any:
                 "if you trust where it comes from."
             ) from None
         raise ModelError(f"{place} is damaged: it cannot be read as a checkpoint.") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-        raise ModelError(f"{place} is damaged or incomplete: {_first_line(error)}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, ImportError, AttributeError):
+        raise ModelError(f"{place} is damaged or incomplete: it cannot be read as a checkpoint.") from None
 
 
 def _refused_type(message: str) -> str | None:
@@ -128,7 +133,3 @@ def _refused_type(message: str) -> str | None:
 def _unprefixed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights of a compiled or data-parallel network under their plain names."""
     return {key.removeprefix("module.").replace("_orig_mod.", ""): value for key, value in weights.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

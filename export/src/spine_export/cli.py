@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spine_export import __version__
+from spine_export.errors import ExportError
 from spine_export.stages import DEFAULT_CNN, DEFAULT_NETWORK
 from spine_server.errors import ServerError
 from spinecore.errors import SpineError
 
-EXIT_DONE, EXIT_MISSED, EXIT_NOT_POSSIBLE = 0, 1, 2
+EXIT_DONE, EXIT_MISSED, EXIT_NOT_POSSIBLE, EXIT_INTERRUPTED = 0, 1, 2, 130
 PRECISIONS, TARGETS = ("fp32", "fp16", "int8"), ("openvino", "tensorrt", "onnx")
 
 
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except (SpineError, ServerError) as error:
         return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("spine-export: interrupted; nothing was written.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except MemoryError:
         return _refuse("Out of memory.")
     except OSError as error:
@@ -164,6 +168,8 @@ def _cnn(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from spine_export.verify import table, verify
 
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise ExportError(f"--json: the folder {options.json.resolve().parent} does not exist.")
     found = verify(
         options.repository,
         options.against,

@@ -23,6 +23,7 @@ from spine_export.config_files import IR_FILE, ONNX_FILE
 from spine_export.engines import INPUT
 from spine_export.errors import ExportError
 from spine_export.images import Image
+from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
 from spinecore.preprocessing import preprocess
 from spinecore.tiling import SlidingWindow
@@ -57,7 +58,10 @@ def calibration_patches(
 
 def image_patches(image: Image, spec: NetworkSpec, *, most: int) -> list[Patch]:
     """At most `most` patches (C, *patch) of an image as the network sees them, spread over its tiles."""
-    prepared = preprocess(image.volume, spec)
+    try:
+        prepared = preprocess(image.volume, spec)
+    except InputError as error:
+        raise ExportError(f"{image.name}: {error}") from None
     window = SlidingWindow(prepared.data, patch=spec.patch_size, step_size=spec.step_size, num_outputs=1)
     return _spread([patch for _, patch in window], most)
 

@@ -26,7 +26,14 @@ def read_checkpoint(path: Path) -> nn.Module:
 
     if not path.is_file():
         raise ModelError(f"{path.name} is missing; expected a checkpoint of `spine-train measure`.")
-    return load(path)
+    try:
+        return load(path)
+    except ModelError:
+        raise
+    except Exception:  # whatever torch raises on a file that is something else
+        raise ModelError(
+            f"{path.name} is damaged, or no checkpoint of `spine-train measure`: it cannot be read."
+        ) from None
 
 
 def describe_cnn(*, name: str, version: str, sha256: str, trained_on: str) -> str:
