@@ -11,17 +11,16 @@ Disc height at a fraction t of the disc's depth (t = 0 posterior edge, 1 anterio
     Distance between the two bounding endplates (the thickness of the disc label) along e_s in the
     midsagittal plane. Posterior t = 0.15, middle t = 0.5, anterior t = 0.85; mean = average over
     t in [0.1, 0.9].
-Canal AP diameter at a disc
-    Chord of the canal label (dural sac: CSF, cord and roots) through the canal's centre line where the
-    disc's mid plane meets it, perpendicular to the centre line (its course over ±8 mm), in the
-    midsagittal plane.
+Body frame
+    The mid plane of a vertebral body: through its centre, across the line between the centres of the discs
+    above and below it.
+Canal AP diameter at a disc or a body, and the smallest of a level
+    Of the canal label (dural sac: CSF, cord and roots); see `spinecore.canal_ap`.
 
 Estimates
 ---------
 Masks are sampled linearly on fine grids in the frame, so that a length is an integral over partial values
-rather than a count of voxels. Heights average ±2 mm to the sides and take the median over ±0.05 in t. The
-canal's chord is taken at several lateral offsets; a parabola through its square gives the midsagittal one,
-which lets 4 mm thick slices speak for the plane between them.
+rather than a count of voxels. Heights average ±2 mm to the sides and take the median over ±0.05 in t.
 """
 
 from __future__ import annotations
@@ -30,32 +29,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinecore.canal_ap import CanalCourse, Length, measure_canal
 from spinecore.disc_frame import DiscFrame
 from spinecore.frame_fit import FittedFrame, FloatArray, LabelMap, Neighbours, fit_frame, soft_mask
 from spinecore.geometry import Affine
-from spinecore.labels import CANAL
 from spinecore.reformat import SampleGrid
 
 HEIGHT_AT: dict[str, float] = {"anterior": 0.85, "middle": 0.5, "posterior": 0.15}
 MEAN_RANGE = (0.1, 0.9)
 T_WINDOW = 0.05
-TANGENT_REACH_MM = 8.0
 MIN_HEIGHT_MM = 0.3
-MIN_CANAL_AP_MM = 1.0
 
 HEIGHT_GRID = SampleGrid.spanning((-16, 16), (-32, 32), (-2, 2), step_mm=(0.25, 0.5, 1.0))
-CANAL_GRID = SampleGrid.spanning((-12, 12), (-62, -4), (-2, 2), step_mm=(0.5, 0.5, 1.0))
-CHORD_GRID = SampleGrid.spanning((-1, 1), (-18, 18), (-5, 5), step_mm=(0.5, 0.25, 1.0))
-
-Line = FloatArray  # (2, 3) end points in LPS mm
-
-
-@dataclass(frozen=True, eq=False)
-class Length:
-    """A measured length: mm, and where it was taken, (2, 3) LPS mm."""
-
-    mm: float
-    line: Line
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +48,19 @@ class DiscMeasurement:
     """One disc's geometric measurements; None where the label map does not allow one.
 
     heights: "anterior", "middle", "posterior", each with its line from the lower to the upper endplate.
-    canal_ap: from its anterior to its posterior end.
+    canal: its course behind the disc.
     """
 
     frame: DiscFrame
     depth_mm: float
     heights: dict[str, Length | None]
     mean_height_mm: float | None
-    canal_ap: Length | None
+    canal: CanalCourse | None
+
+    @property
+    def canal_ap(self) -> Length | None:
+        """The canal's AP diameter at the disc, from its anterior to its posterior end."""
+        return self.canal.ap if self.canal is not None else None
 
 
 def measure_disc(
@@ -80,8 +70,24 @@ def measure_disc(
     fitted = fit_frame(labels, affine, names, side_cut=side_cut)
     disc = soft_mask(labels, names.disc, affine, fitted.frame, HEIGHT_GRID).mean(axis=2)
     heights = {place: _height_at(disc, t, fitted) for place, t in HEIGHT_AT.items()}
-    canal = _canal_chord(labels, affine, fitted.frame) if fitted.canal_found else None
+    canal = measure_canal(labels, affine, fitted.frame) if fitted.canal_found else None
     return DiscMeasurement(fitted.frame, fitted.depth_mm, heights, _mean_height(disc, fitted), canal)
+
+
+def body_frame(centre_mm: FloatArray, above: DiscFrame | None, below: DiscFrame | None) -> DiscFrame | None:
+    """Mid plane of the vertebral body with its centre (3,) LPS mm between two discs; None without any disc.
+
+    With one disc alone its middle gives the body's axis. The discs' midsagittal plane is the body's.
+    """
+    discs = [disc for disc in (above, below) if disc is not None]
+    if not discs:
+        return None
+    upper = above.origin_mm if above is not None else centre_mm
+    lower = below.origin_mm if below is not None else centre_mm
+    forward = np.sum([disc.e_a for disc in discs], axis=0)
+    frame = DiscFrame.from_axes(centre_mm, cranial=upper - lower, anterior=forward)
+    aside = float(np.mean([frame.from_lps(disc.origin_mm)[2] for disc in discs]))
+    return frame.moved((0.0, 0.0, aside))
 
 
 def _columns(disc: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -115,75 +121,3 @@ def _mean_height(disc: FloatArray, fitted: FittedFrame) -> float | None:
         return None
     mean = float(_columns(disc)[0][inner].mean())
     return mean if mean >= MIN_HEIGHT_MM else None
-
-
-def _canal_chord(labels: LabelMap, affine: Affine, frame: DiscFrame) -> Length | None:
-    """The canal's AP diameter behind the disc."""
-    across = _canal_frame(
-        soft_mask(labels, CANAL, affine, frame, CANAL_GRID, prolonged=True).mean(axis=2), frame
-    )
-    if across is None:
-        return None
-    canal = soft_mask(labels, CANAL, affine, across, CHORD_GRID, prolonged=True).mean(axis=0)
-    chords, middles = _runs_through_middle(canal)
-    mm = _midsagittal_chord(chords, CHORD_GRID.coordinates(2))
-    if mm is None or mm < MIN_CANAL_AP_MM:
-        return None
-    middle = float(middles[len(middles) // 2])
-    ends = [(0.0, middle + mm / 2, 0.0), (0.0, middle - mm / 2, 0.0)]
-    return Length(mm, across.to_lps(ends))
-
-
-def _canal_frame(canal: FloatArray, frame: DiscFrame) -> DiscFrame | None:
-    """Frame on the canal's centre line in the disc's mid plane, e_s along the canal.
-
-    canal: midsagittal mask (s, a) on `CANAL_GRID`. None where no canal crosses the plane.
-    """
-    s, a = CANAL_GRID.coordinates(0), CANAL_GRID.coordinates(1)
-    weight = canal.sum(axis=1)
-    centre = canal @ a / np.maximum(weight, 1e-9)
-    crossed = (weight * CANAL_GRID.step_mm[1] >= MIN_CANAL_AP_MM) & (np.abs(s) <= TANGENT_REACH_MM)
-    if crossed.sum() < 4 or not crossed[np.abs(s) <= 2].any():
-        return None
-    bend = np.polyfit(s[crossed], centre[crossed], 2)
-    low, high = float(s[crossed].min()), float(s[crossed].max())
-    slope = float((np.polyval(bend, high) - np.polyval(bend, low)) / (high - low))
-    return DiscFrame.from_axes(
-        frame.to_lps((0.0, float(bend[-1]), 0.0)), cranial=frame.axes @ (1.0, slope, 0.0), anterior=frame.e_a
-    )
-
-
-def _runs_through_middle(canal: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Per lateral offset: length in mm of the canal's run nearest the centre line, and its middle in mm.
-
-    canal: (a, l) on `CHORD_GRID`.
-    """
-    a = CHORD_GRID.coordinates(1)
-    lengths, middles = [], []
-    for column in canal.T:
-        kept = _nearest_run(column, a)
-        total = float(kept.sum())
-        lengths.append(total * CHORD_GRID.step_mm[1])
-        middles.append(float(a @ kept) / total if total > 0 else 0.0)
-    return np.array(lengths), np.array(middles)
-
-
-def _nearest_run(column: FloatArray, a: FloatArray) -> FloatArray:
-    """`column` with everything set to 0 but the connected non-zero run nearest to a = 0."""
-    filled = np.flatnonzero(column > 0.02)
-    if not len(filled):
-        return np.zeros_like(column)
-    runs = np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1)
-    run = min(runs, key=lambda r: float(np.abs(a[r]).min()) - 1e-3 * len(r))
-    kept = np.zeros_like(column)
-    kept[run] = column[run]
-    return kept
-
-
-def _midsagittal_chord(chords: FloatArray, offsets_mm: FloatArray) -> float | None:
-    """Chord at offset 0 from a parabola through the squared chords (an ellipse's are one)."""
-    usable = chords > 0.6 * chords.max() if chords.max() > 0 else chords > 0
-    if usable.sum() < 3:
-        return float(chords.max()) if chords.max() > 0 else None
-    at_middle = np.polyfit(offsets_mm[usable], chords[usable] ** 2, 2)[-1]
-    return float(np.sqrt(max(float(at_middle), 0.0)))

@@ -22,7 +22,7 @@ import spinecore
 from spinecore.errors import SpineError
 from spinecore.findings import Document
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 KIND = "spineserve.report"
 DISCLAIMER = (
     "Research software, trained on synthetic phantoms. Not a medical device: not for diagnosis, treatment "

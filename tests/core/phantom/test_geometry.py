@@ -10,6 +10,7 @@ from spinecore.phantom.config import PhantomConfig
 from spinecore.phantom.curve import curve_from_angles
 from spinecore.phantom.grid import Grid, smooth_noise
 from spinecore.phantom.shapes import BodyShape, Frame
+from spinecore.phantom.variants import draw_variant
 
 BOX = BodyShape(
     half_height=10, half_depth=15, half_width=20, wedge=0.0, taper=0.0, waist=0.0, lip=0.0, notch=0.0,
@@ -71,7 +72,10 @@ def test_noise_is_smooth_and_seeded() -> None:
 def test_the_sacrum_tilts_backwards_and_the_lumbar_spine_is_lordotic() -> None:
     tilts = []
     for seed in range(20):
-        column = draw_column(np.random.default_rng(seed), PhantomConfig(seed=seed, fracture=0.0))
+        config = PhantomConfig(seed=seed, fracture=0.0)
+        column = draw_column(
+            np.random.default_rng(seed), config, draw_variant(np.random.default_rng(0), config)
+        )
         lean = [np.degrees(np.arctan2(-v.frame.axes[0][1], v.frame.axes[0][2])) for v in column.vertebrae]
         tilts.append((lean[S1], lean[S1] - lean[8]))
     slope, lordosis = np.mean(tilts, axis=0)

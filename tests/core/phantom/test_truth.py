@@ -13,7 +13,16 @@ from spinecore.phantom.column import C2, L5, S1, Column, draw_column
 from spinecore.phantom.curve import F64
 from spinecore.phantom.grid import Grid
 from spinecore.phantom.spine import paint_body, paint_c2, paint_canal, paint_disc, paint_sacral_segment
-from spinecore.phantom.truth import canal_chord, disc_geometry, height_lines
+from spinecore.phantom.truth import (
+    DiscGeometry,
+    canal_chord,
+    canal_levels,
+    crossing,
+    disc_geometry,
+    height_lines,
+    level_geometry,
+)
+from spinecore.phantom.variants import draw_variant
 
 STEP_MM = 0.3
 RIM = (1.0, 1.0)
@@ -22,8 +31,14 @@ LEVELS = {"L5/S1": 4, "L3/L4": 6, "T8/T9": 13, "C5/C6": 23, "C2/C3": 26}
 
 def patient(seed: int) -> tuple[Column, Canal]:
     rng = np.random.default_rng([seed, 0])
-    column = draw_column(rng, PhantomConfig(seed=seed, stenosis=0.5, bulge=0.5, scoliosis=1.5))
+    config = PhantomConfig(seed=seed, stenosis=0.5, bulge=0.5, scoliosis=1.5)
+    column = draw_column(rng, config, draw_variant(np.random.default_rng([seed, 4]), config))
     return column, draw_canal(rng, column)
+
+
+def chord_of(column: Column, canal: Canal, level: DiscGeometry, index: int) -> F64:
+    s = crossing(column.curve, canal, level, column.positions_mm[index])
+    return canal_chord(column.curve, canal, level, s)
 
 
 def render(column: Column, canal: Canal, index: int) -> Canvas:
@@ -68,9 +83,29 @@ def test_heights_and_canal_match_the_rendered_labels(seed: int, index: int) -> N
     for line in height_lines(lower, upper, disc, np.array([0.85, 0.5, 0.15])):
         true = float(np.linalg.norm(line[1] - line[0]))
         assert ruler(canvas, line, disc.axes[2], disc_label(upper.label)) == pytest.approx(true, abs=0.25)
-    chord = canal_chord(column.curve, canal, disc, column.positions_mm[index])
+    chord = chord_of(column, canal, disc, index)
     true = float(np.linalg.norm(chord[1] - chord[0]))
     assert ruler(canvas, chord, disc.axes[2], CANAL) == pytest.approx(true, abs=0.25)
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("index", [6, 13, 23], ids=["L4", "T9", "C6"])
+def test_the_canal_behind_a_body_and_its_narrowest_place_match_the_rendered_labels(
+    seed: int, index: int
+) -> None:
+    column, canal = patient(seed)
+    level = canal_levels(column, canal, {2 * index})[2 * index]
+    left = level_geometry(column, 2 * index).axes[2]
+    canvas = render(column, canal, index)
+    true = float(np.linalg.norm(level.chord[1] - level.chord[0]))
+    assert ruler(canvas, level.chord, left, CANAL) == pytest.approx(true, abs=0.25)
+    neighbours = [crossing(column.curve, canal, level_geometry(column, n), column.positions_mm[index])
+                  for n in (2 * index - 1, 2 * index + 1)]  # fmt: skip
+    ends = [(level.s_mm + s) / 2 for s in neighbours]
+    along = [canal_chord(column.curve, canal, level_geometry(column, 2 * index), s)
+             for s in np.linspace(*ends, 9)]  # fmt: skip
+    smallest = min(ruler(canvas, chord, left, CANAL) for chord in along)
+    assert level.min_ap_mm == pytest.approx(smallest, abs=0.4)  # parallels to the sides count too
 
 
 @pytest.mark.parametrize("seed", range(20, 26))
@@ -100,7 +135,7 @@ def test_a_stenosis_narrows_the_canal_where_it_sits() -> None:
 
     def chord(index: int) -> float:
         disc = disc_geometry(column.vertebrae[index], column.vertebrae[index + 1])
-        ends = canal_chord(column.curve, canal, disc, column.positions_mm[index])
+        ends = chord_of(column, canal, disc, index)
         return float(np.linalg.norm(ends[1] - ends[0]))
 
     free = np.mean([chord(d.index) for d in column.discs[S1 + 1 :] if d.stenosis == 0 and d.protrusion == 0])

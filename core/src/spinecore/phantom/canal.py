@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
-from spinecore.phantom.column import C2, COUNT, LEVEL, S1, Column
+from spinecore.phantom.column import C2, COUNT, LEVEL, Column
 from spinecore.phantom.curve import F64, STEP_MM
 
 HALF_AP_MM = np.interp(
@@ -75,19 +75,20 @@ def draw_canal(rng: np.random.Generator, column: Column) -> Canal:
     curve, positions = column.curve, column.positions_mm
     size = (0.5 + 0.5 * column.scale) * rng.uniform(0.85, 1.25)
     width = (0.5 + 0.5 * column.scale) * rng.uniform(0.85, 1.2)
-    gaps = GAP_MM * rng.uniform(0.7, 1.6)
+    roles = column.variant.roles
+    gaps = GAP_MM[roles] * rng.uniform(0.7, 1.6)
     front = anterior_wall(column, gaps)
     smooth_front = gaussian_filter1d(front, 8.0 / STEP_MM, mode="nearest")
-    half_ap = np.interp(curve.s_mm, positions, HALF_AP_MM * size * rng.normal(1, 0.02, COUNT))
+    half_ap = np.interp(curve.s_mm, positions, HALF_AP_MM[roles] * size * rng.normal(1, 0.02, COUNT))
     back = smooth_front + 2 * half_ap
     ahead, behind = stenosis_profile(rng, column)
     span = back - front
     front, back = front + ahead * span, back - behind * span
     half = np.maximum((back - front) / 2, 0.3)
     top = positions[C2] + column.half_height_mm[C2] + FORAMEN_MAGNUM_ABOVE_C2_MM * column.scale
-    bottom = float(np.interp(LOWEST_LEVEL, LEVEL, positions))
+    bottom = float(np.interp(LOWEST_LEVEL, roles, positions))
     return Canal(
-        curve.s_mm, (front + back) / 2, half, np.interp(curve.s_mm, positions, HALF_WIDTH_MM * width),
+        curve.s_mm, (front + back) / 2, half, np.interp(curve.s_mm, positions, HALF_WIDTH_MM[roles] * width),
         float(rng.uniform(1.9, 2.6)), float(rng.uniform(0, 0.25)), (bottom, float(top)),
         ahead * span, behind * span,
     )  # fmt: skip
@@ -100,7 +101,7 @@ def anterior_wall(column: Column, gaps: F64) -> F64:
         for upper in (False, True):
             points.append(vertebra.frame.world(vertebra.shape.corner(upper=upper, posterior=True)))
             clearances.append(gaps[vertebra.index])
-    for disc in column.discs[S1:]:
+    for disc in column.discs[column.variant.s1 :]:
         points.append(disc_posterior_point(column, disc.index))
         clearances.append(max(0.6, 0.7 * gaps[disc.index] - 0.5 * gaps[disc.index] * (disc.protrusion > 0)))
     located = np.array(points)

@@ -1,7 +1,7 @@
 """Draws the vertebrae of one patient: sizes, poses, shapes and the state of the discs.
 
-Vertebrae are counted from below: 0…4 are S5…S1, 5…9 L5…L1, 10…21 T12…T1, 22…26 C7…C3, 27 is C2. Disc k lies
-between vertebra k and k + 1. Sizes and angles are those of the prototype whose phantoms carried over to
+Vertebrae are counted from below: 0…4 are S5…S1, 5…9 L5…L1, 10…21 T12…T1, 22…26 C7…C3, 27 is C2; `variants` has
+the exceptions. Disc k lies between vertebra k and k + 1. Sizes and angles are those of the prototype whose phantoms carried over to
 real MRI.
 """
 
@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spinecore.labels import SACRUM, VERTEBRA_NAMES
 from spinecore.phantom.config import PhantomConfig
 from spinecore.phantom.curve import ColumnCurve, curve_from_angles
 from spinecore.phantom.shapes import BodyShape, Frame
+from spinecore.phantom.variants import Variant
 
 F64 = NDArray[np.float64]
 
@@ -53,26 +53,23 @@ SACRUM_TAPER: Final = [0.0, 0.08, 0.12, 0.16, 0.17]
 ANGLE_KNOTS: Final = [0, 2, 4, 5, 7, 9, 12, 16, 20, 22, 24, 27]
 WEDGE_KNOTS: Final = ([0, 4, 5, 6, 8, 12, 20, 27], [0, -0.02, -0.1, -0.04, 0, 0.03, 0, 0])
 MIN_EDGE_GAP_MM: Final = 1.3
+SLIT_MM: Final = 1.5
 
 
 @dataclass(frozen=True)
 class Vertebra:
-    """A vertebral body where it stands. `gain` is its marrow's brightness beside the others'."""
+    """A vertebral body where it stands.
+
+    name: ``"S1"``, ``"L5"`` … ``"C2"``; the lower sacral segments are ``"S2"`` … ``"S5"``. label: its number
+    in the label map (`spinecore.labels`). gain: its marrow's brightness beside the others'.
+    """
 
     index: int
+    name: str
+    label: int
     frame: Frame
     shape: BodyShape
     gain: float
-
-    @property
-    def name(self) -> str:
-        """``"S1"``, ``"L5"`` … ``"C2"``; the lower sacral segments are ``"S2"`` … ``"S5"``."""
-        return f"S{5 - self.index}" if self.index < S1 else VERTEBRA_NAMES[self.label]
-
-    @property
-    def label(self) -> int:
-        """Number in the label map (`spinecore.labels`)."""
-        return SACRUM if self.index <= S1 else 29 - self.index
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,10 @@ class DiscState:
 
 @dataclass(frozen=True)
 class Column:
-    """The bones and discs of one patient; `positions_mm` (28,) are the arc lengths of the bodies' middles."""
+    """The bones and discs of one patient; `positions_mm` (28,) are the arc lengths of the bodies' middles.
+
+    `variant.s1` is the uppermost sacral segment; what is above it is mobile.
+    """
 
     scale: float
     curve: ColumnCurve
@@ -101,42 +101,46 @@ class Column:
     half_height_mm: F64
     vertebrae: tuple[Vertebra, ...]
     discs: tuple[DiscState, ...]
+    variant: Variant
 
 
-def draw_column(rng: np.random.Generator, config: PhantomConfig) -> Column:
+def draw_column(rng: np.random.Generator, config: PhantomConfig, variant: Variant) -> Column:
     """Draw a column and push vertebrae apart where endplates would touch."""
     scale = rng.uniform(0.85, 1.15)
-    shapes = draw_shapes(rng, scale, config)
-    thickness = draw_thickness(rng, scale, config)
-    course = draw_course(rng, config)
-    pose = draw_pose(rng)
+    shapes = draw_shapes(rng, scale, config, variant)
+    thickness = draw_thickness(rng, scale, config, variant)
+    course = draw_course(rng, config, variant)
+    pose = draw_pose(rng, variant)
     gains = np.exp(rng.normal(0, rng.uniform(0.0, 0.12), COUNT))
-    discs = draw_disc_states(rng, config, thickness)
+    discs = draw_disc_states(rng, config, thickness, variant)
     for _ in range(4):
-        curve, positions, vertebrae = stand(shapes, thickness, course, pose, gains)
-        missing = MIN_EDGE_GAP_MM - edge_gaps(vertebrae)
+        curve, positions, vertebrae = stand(shapes, thickness, course, pose, gains, variant)
+        missing = MIN_EDGE_GAP_MM - edge_gaps(vertebrae, variant.s1)
         if missing.max() <= 0:
             break
         thickness = thickness + np.maximum(missing, 0) * 1.05
     half = np.array([[v.half_depth, v.half_width, v.half_height] for v in shapes]).T
-    return Column(scale, curve, positions, half[0], half[1], half[2], vertebrae, discs)
+    return Column(scale, curve, positions, half[0], half[1], half[2], vertebrae, discs, variant)
 
 
-def draw_shapes(rng: np.random.Generator, scale: float, config: PhantomConfig) -> list[BodyShape]:
+def draw_shapes(
+    rng: np.random.Generator, scale: float, config: PhantomConfig, variant: Variant
+) -> list[BodyShape]:
     """Draw the 28 bodies."""
-    size = np.array([HEIGHT_MM, DEPTH_MM, WIDTH_MM]) * scale
+    s1, roles = variant.s1, variant.roles
+    size = np.array([HEIGHT_MM, DEPTH_MM, WIDTH_MM])[:, roles] * scale
     height = size[0] * rng.normal(1, 0.04, COUNT)
     depth = size[1] * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.12)
     width = size[2] * rng.normal(1, 0.03, COUNT) * rng.uniform(0.9, 1.1)
-    wedge, crush = draw_wedges(rng, config)
+    wedge, crush = draw_wedges(rng, config, variant)
     hollow_up = rng.uniform(0.3, 2.2, COUNT) * height / 27
     hollow_down = rng.uniform(0.3, 2.6, COUNT) * height / 27
     taper = rng.normal(0, 0.015, COUNT)
-    taper[: S1 + 1] += SACRUM_TAPER
+    taper[: s1 + 1] += np.array(SACRUM_TAPER)[roles[: s1 + 1]]
     waist, lip, notch = rng.uniform(0.03, 0.17), rng.uniform(0, 0.06), rng.uniform(0.03, 0.14)
     exponent = rng.uniform(2.0, 3.2)
     lips = lip * rng.uniform(0, 1, COUNT)
-    waists = np.where(LEVEL <= S1, 0.03, waist)
+    waists = np.where(s1 >= LEVEL, 0.03, waist)
     return [
         BodyShape(
             half_height=height[k] * crush[k] / 2, half_depth=depth[k] / 2, half_width=width[k] / 2,
@@ -147,10 +151,10 @@ def draw_shapes(rng: np.random.Generator, scale: float, config: PhantomConfig) -
     ]  # fmt: skip
 
 
-def draw_wedges(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F64]:
+def draw_wedges(rng: np.random.Generator, config: PhantomConfig, variant: Variant) -> tuple[F64, F64]:
     """(28,) wedge of each body and the share of its height that a compression fracture left."""
-    wedge = rng.normal(0, 0.03, COUNT) + np.interp(LEVEL, *WEDGE_KNOTS)
-    wedge[S1] -= rng.uniform(0.0, 0.15)
+    wedge = rng.normal(0, 0.03, COUNT) + np.interp(variant.roles, *WEDGE_KNOTS)
+    wedge[variant.s1] -= rng.uniform(0.0, 0.15)
     crush = np.ones(COUNT)
     if rng.random() < config.fracture:
         broken = rng.integers(L5, 16)
@@ -159,17 +163,20 @@ def draw_wedges(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F
     return np.asarray(wedge), crush
 
 
-def draw_thickness(rng: np.random.Generator, scale: float, config: PhantomConfig) -> F64:
+def draw_thickness(rng: np.random.Generator, scale: float, config: PhantomConfig, variant: Variant) -> F64:
     """(27,) mm between the endplates' edges, some discs collapsed."""
-    thickness = np.array(DISC_MM) * scale * rng.uniform(0.8, 1.2)
+    thickness = np.array(DISC_MM)[variant.roles[:-1]] * scale * rng.uniform(0.8, 1.2)
     thickness *= np.clip(rng.normal(1, 0.12, COUNT - 1), 0.6, 1.4)
     collapsed = rng.random(COUNT - 1) < config.disc_degeneration / 3
-    collapsed[:S1] = False
+    collapsed[: variant.s1] = False
     thickness[collapsed] *= rng.uniform(0.35, 0.7)
+    thickness[sorted(variant.fused | variant.slits)] = SLIT_MM
+    if variant.kind == "lumbarised_s1":
+        thickness[variant.s1] = variant.rudiment_mm
     return np.asarray(thickness)
 
 
-def draw_course(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F64, float]:
+def draw_course(rng: np.random.Generator, config: PhantomConfig, variant: Variant) -> tuple[F64, F64, float]:
     """Tangent angle (28,) rad, sideways shift (28,) mm and the smoothing of the bends in mm."""
     lordosis = np.clip(rng.normal(0.72, 0.25), 0.1, 1.3)
     kyphosis, neck = rng.normal(0.8, 0.3), rng.normal(1, 0.5)
@@ -179,7 +186,7 @@ def draw_course(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F
         tip, sacrum, 13 + 32 * lordosis + rng.normal(0, 4), 26 * lordosis + rng.normal(0, 3), 3,
         -14 * lordosis, -12 * kyphosis, -1, 16 * kyphosis, 19 * kyphosis, 10 * neck, -4 * neck,
     ]  # fmt: skip
-    theta = np.interp(LEVEL, ANGLE_KNOTS, angles) + rng.normal(0, 7) + rng.normal(0, 1.0, COUNT)
+    theta = np.interp(variant.roles, ANGLE_KNOTS, angles) + rng.normal(0, 7) + rng.normal(0, 1.0, COUNT)
     phase, period = rng.uniform(0, 300), rng.uniform(250, 500)
     along = LEVEL * 24.0
     lateral = rng.normal(0, 6) * np.sin(2 * np.pi * (along - phase) / period)
@@ -187,21 +194,21 @@ def draw_course(rng: np.random.Generator, config: PhantomConfig) -> tuple[F64, F
     return np.deg2rad(theta), lateral, rng.uniform(4, 10)
 
 
-def draw_pose(rng: np.random.Generator) -> F64:
+def draw_pose(rng: np.random.Generator, variant: Variant) -> F64:
     """(28, 4): slip posteriorly in mm, then tilt, lateral tilt and axial rotation in rad."""
     slip = rng.normal(0, 0.5, COUNT)
     if rng.random() < 0.1:
         slip[rng.integers(L5, 8)] += rng.normal(0, 3)
-    slip[:S1] *= 0.3
+    slip[: variant.s1] *= 0.3
     twist = rng.normal(0, 0.02) + rng.normal(0, 0.03) * np.sin(LEVEL / rng.uniform(3, 8))
     return np.stack([slip, rng.normal(0, 0.02, COUNT), rng.normal(0, 0.012, COUNT), twist], axis=1)
 
 
 def draw_disc_states(
-    rng: np.random.Generator, config: PhantomConfig, thickness: F64
+    rng: np.random.Generator, config: PhantomConfig, thickness: F64, variant: Variant
 ) -> tuple[DiscState, ...]:
     """Draw degeneration, bulges and stenoses; thin discs are degenerated more often."""
-    normal = np.array(DISC_MM)
+    normal = np.array(DISC_MM)[variant.roles[:-1]]
     cleft = rng.random() < 0.5
     states = []
     for k in range(COUNT - 1):
@@ -209,7 +216,7 @@ def draw_disc_states(
         degenerate = bool(rng.random() < config.disc_degeneration + 0.4 * thin)
         bulging, narrow = rng.random() < config.bulge, rng.random() < config.stenosis
         protrusion, depth = rng.uniform(0.05, 0.25), rng.uniform(0.1, 0.45)
-        usable = k >= S1
+        usable = k >= variant.s1
         states.append(DiscState(
             index=k, bulge=float(np.clip(rng.normal(0.0, 0.035), -0.06, 0.12)),
             protrusion=float(protrusion) if bulging and usable else 0.0, degenerate=degenerate,
@@ -220,7 +227,12 @@ def draw_disc_states(
 
 
 def stand(
-    shapes: list[BodyShape], thickness: F64, course: tuple[F64, F64, float], pose: F64, gains: F64
+    shapes: list[BodyShape],
+    thickness: F64,
+    course: tuple[F64, F64, float],
+    pose: F64,
+    gains: F64,
+    variant: Variant,
 ) -> tuple[ColumnCurve, F64, tuple[Vertebra, ...]]:
     """Stack the bodies along the curve."""
     half = np.array([shape.half_height for shape in shapes])
@@ -228,8 +240,12 @@ def stand(
     angles, lateral, smoothing = course
     curve = curve_from_angles(positions, angles, lateral, smoothing_mm=smoothing, margin_mm=(70.0, 110.0))
     vertebrae = tuple(
-        Vertebra(k, _frame(curve, positions[k], pose[k]), shapes[k], float(gains[k])) for k in range(COUNT)
-    )
+        Vertebra(
+            k, variant.name_of(k), variant.labels[k], _frame(curve, positions[k], pose[k]), shapes[k],
+            float(gains[k]),
+        )
+        for k in range(COUNT)
+    )  # fmt: skip
     return curve, positions, vertebrae
 
 
@@ -248,7 +264,7 @@ def _rotation(axis: int, angle: float) -> F64:
     return matrix
 
 
-def edge_gaps(vertebrae: tuple[Vertebra, ...]) -> F64:
+def edge_gaps(vertebrae: tuple[Vertebra, ...], s1: int) -> F64:
     """(27,) smallest distance in mm between the facing edges of neighbours, along the lower one's axis."""
     gaps = np.empty(COUNT - 1)
     for k in range(COUNT - 1):
@@ -257,5 +273,5 @@ def edge_gaps(vertebrae: tuple[Vertebra, ...]) -> F64:
         for posterior in (False, True):
             edge = lower.frame.local(upper.frame.world(upper.shape.corner(upper=False, posterior=posterior)))
             distances.append(edge[0] - lower.shape.top(edge[1], edge[2]))
-        gaps[k] = min(distances) - (0.0 if k >= S1 else MIN_EDGE_GAP_MM - 0.5)
+        gaps[k] = min(distances) - (0.0 if k >= s1 else MIN_EDGE_GAP_MM - 0.5)
     return gaps

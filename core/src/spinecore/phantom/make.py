@@ -21,8 +21,9 @@ from spinecore.phantom.soft_tissue import paint_head_and_skin, paint_soft_tissue
 from spinecore.phantom.spine import paint_spine
 from spinecore.phantom.tissues import CLASS_OF_TISSUE
 from spinecore.phantom.truth import PhantomTruth, measure_truth
+from spinecore.phantom.variants import draw_variant
 
-_ANATOMY_STREAM, _ACQUISITION_STREAM, _PAINT_STREAM, _IMAGE_STREAM = range(4)
+_ANATOMY_STREAM, _ACQUISITION_STREAM, _PAINT_STREAM, _IMAGE_STREAM, _VARIANT_STREAM = range(5)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _stream(seed: int, stream: int) -> np.random.Generator:
 def draw_anatomy(config: PhantomConfig) -> AnatomyGrid:
     """Draw a patient and a field of view; the slow part."""
     rng = _stream(config.seed, _ANATOMY_STREAM)
-    column = draw_column(rng, config)
+    column = draw_column(rng, config, draw_variant(_stream(config.seed, _VARIANT_STREAM), config))
     canal = draw_canal(rng, column)
     acquisition = draw_acquisition(_stream(config.seed, _ACQUISITION_STREAM), column, config)
     canvas = blank_canvas(column, canal, acquisition.fine)

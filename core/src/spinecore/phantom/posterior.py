@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinecore.phantom.canvas import Canvas
-from spinecore.phantom.column import C2, COUNT, L5, LEVEL, S1, Vertebra
+from spinecore.phantom.column import C2, COUNT, LEVEL, Column, Vertebra
 from spinecore.phantom.grid import F32, Box
 from spinecore.phantom.tissues import Tissue
 
@@ -53,12 +53,13 @@ class Arch:
     size: float
 
 
-def draw_arch_style(rng: np.random.Generator, scale: float) -> ArchStyle:
+def draw_arch_style(rng: np.random.Generator, column: Column) -> ArchStyle:
     """Draw what is common to all arches of a patient."""
+    scale, roles = column.scale, column.variant.roles
     return ArchStyle(
         width=rng.uniform(0.8, 1.2) * scale, rim_mm=rng.uniform(0.6, 1.8),
-        length=SPINOUS_LENGTH_MM * scale * rng.uniform(0.8, 1.2) * rng.normal(1, 0.05, COUNT),
-        slant=SPINOUS_SLANT * rng.uniform(0.7, 1.3), drop=rng.uniform(0.35, 0.6),
+        length=SPINOUS_LENGTH_MM[roles] * scale * rng.uniform(0.8, 1.2) * rng.normal(1, 0.05, COUNT),
+        slant=SPINOUS_SLANT[roles] * rng.uniform(0.7, 1.3), drop=rng.uniform(0.35, 0.6),
         spinous_height=rng.uniform(0.3, 0.46) * rng.normal(1, 0.1, COUNT), aside_mm=rng.normal(0, 0.8, COUNT),
         fat_mm=rng.uniform(2, 10), interspinous=rng.normal(0, 0.6),
     )  # fmt: skip
@@ -66,17 +67,17 @@ def draw_arch_style(rng: np.random.Generator, scale: float) -> ArchStyle:
 
 def paint_arches(rng: np.random.Generator, canvas: Canvas) -> None:
     """Paint the arches of all vertebrae that reach into the grid."""
-    style = draw_arch_style(rng, canvas.column.scale)
+    style, s1 = draw_arch_style(rng, canvas.column), canvas.column.variant.s1
     arches = [arch for v in canvas.column.vertebrae if (arch := _arch(canvas, v, style)) is not None]
     for arch in arches:
         paint_foramen(canvas, arch)
     for arch in arches:
-        if arch.vertebra.index >= S1:
+        if arch.vertebra.index >= s1:
             paint_interspinous(rng, canvas, arch, style)
     for arch in arches:
-        if arch.vertebra.index >= L5 and arch.vertebra.index < C2:
+        if arch.vertebra.index > s1 and arch.vertebra.index < C2:
             paint_pedicles(canvas, arch, style)
-        if arch.vertebra.index >= S1:
+        if arch.vertebra.index >= s1:
             paint_lamina(rng, canvas, arch, style)
             paint_spinous(canvas, arch, style)
         else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spinecore.labels import CANAL, SACRUM, disc_label
 from spinecore.phantom.canal import Canal
 from spinecore.phantom.canvas import Canvas, Mask
-from spinecore.phantom.column import C2, L5, LEVEL, S1, Vertebra
+from spinecore.phantom.column import C2, LEVEL, Vertebra
 from spinecore.phantom.grid import F32, Box, smooth_noise
 from spinecore.phantom.shapes import Array, BodyShape
 from spinecore.phantom.tissues import Tissue
@@ -28,17 +28,20 @@ CORD_HALF_WIDTH_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [4, 4.8, 4.2,
 def paint_spine(rng: np.random.Generator, canvas: Canvas) -> None:
     """Paint all labelled structures."""
     rim = float(rng.uniform(0.5, 1.6)), float(rng.uniform(0.4, 1.2))
+    s1 = canvas.column.variant.s1
     paint_canal(rng, canvas)
-    for vertebra in canvas.column.vertebrae[: S1 + 1]:
+    for vertebra in canvas.column.vertebrae[: s1 + 1]:
         paint_sacral_segment(rng, canvas, vertebra, rim)
     paint_c2(rng, canvas, canvas.column.vertebrae[C2], rim)
     ligament = float(rng.uniform(0.3, 1.8))
-    for vertebra in canvas.column.vertebrae[L5:C2]:
+    for vertebra in canvas.column.vertebrae[s1 + 1 : C2]:
         paint_ligaments(canvas, vertebra, ligament)
-    for disc in canvas.column.discs[S1:]:
+    for disc in canvas.column.discs[s1:]:
         paint_disc(rng, canvas, disc.index)
-    for vertebra in canvas.column.vertebrae[L5:C2]:
+    for vertebra in canvas.column.vertebrae[s1 + 1 : C2]:
         paint_body(rng, canvas, vertebra, rim)
+    for index in sorted(canvas.column.variant.fused):
+        paint_bridge(canvas, index)
 
 
 def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -231,24 +234,36 @@ def paint_disc(rng: np.random.Generator, canvas: Canvas, index: int) -> None:
         canvas.paint_box(space.box, nucleus & (inner < 0.5) & (from_middle < 1.4), Tissue.CLEFT, label)
 
 
+def paint_bridge(canvas: Canvas, index: int) -> None:
+    """Bone in place of the fused disc above vertebra `index`; each half belongs to the body next to it."""
+    lower, upper = canvas.column.vertebrae[index], canvas.column.vertebrae[index + 1]
+    space = disc_space(canvas, lower, upper)
+    if space is None:
+        return
+    bridge = canvas.labels[space.box] == disc_label(upper.label)
+    for vertebra, half in ((lower, space.share < 0.5), (upper, space.share >= 0.5)):
+        canvas.paint_box(space.box, bridge & half, Tissue.MARROW, vertebra.label)
+
+
 def paint_sacral_segment(
     rng: np.random.Generator, canvas: Canvas, vertebra: Vertebra, rim: tuple[float, float]
 ) -> None:
     """One sacral body with its share of the lateral masses and the disc remnant above it."""
     slope, remnant_dark = rng.uniform(0.25, 0.5), rng.random() < 0.5
     k, shape = vertebra.index, vertebra.shape
-    half_ala = ALA_HALF_WIDTH_MM[k] * canvas.column.scale
+    s1 = canvas.column.variant.s1
+    half_ala = ALA_HALF_WIDTH_MM[min(canvas.column.variant.roles[k], 4)] * canvas.column.scale
     high = 1.4 * shape.half_height + 4, 1.6 * shape.half_depth + 6, half_ala + 3
     box = canvas.grid.box(vertebra.frame, (-high[0], -high[1], -high[2]), high)
     if box is None:
         return
     s, n, w = canvas.grid.local(vertebra.frame, box)
     side, end = depths(shape, s, n, w)
-    wing = _ala(shape, s, n, w, half_ala, slope, top=k == S1) & (canvas.labels[box] == 0)
+    wing = _ala(shape, s, n, w, half_ala, slope, top=k == s1) & (canvas.labels[box] == 0)
     canvas.paint_box(box, wing, Tissue.SACRUM_MARROW, SACRUM)
     hole = wing & ((np.abs(w) - 1.1 * shape.half_width) ** 2 + (s + shape.half_height) ** 2 < 16) & (k > 1)
     canvas.paint_box(box, hole, Tissue.FAT_EPIDURAL)
-    if k < S1:
+    if k < s1:
         _paint_remnant(canvas, vertebra, remnant_dark)
     segment = (side > 0) & (end > 0)
     canvas.paint_box(box, segment, Tissue.SACRUM_MARROW, SACRUM)

@@ -8,9 +8,11 @@ The definitions are those of `spinecore.measure`:
 * Disc height at a fraction t of the way from the posterior (0) to the anterior midpoint (1): distance of
   the two endplate surfaces along `e_s` in the midsagittal plane; posterior 0.15, middle 0.5, anterior 0.85,
   mean over 0.1…0.9.
-* Canal AP diameter: chord of the canal through its centre line where the disc's mid plane meets it,
-  perpendicular to the centre line (its course over ±`TANGENT_REACH_MM`), in the midsagittal plane of the
-  disc.
+* Canal AP diameter of a disc or a body: chord of the canal through its centre line where the level's mid plane
+  meets it, perpendicular to the centre line (its course over ±`TANGENT_REACH_MM`), in the level's midsagittal
+  plane. A body's mid plane halves it between its endplates.
+* Smallest canal AP diameter of a level: the smallest such chord over the stretch of the centre line that is
+  nearer to this level's crossing than to those of its neighbours (bodies and discs by turns).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 
 from spinecore.labels import disc_label, disc_name
 from spinecore.phantom.canal import Canal
-from spinecore.phantom.column import C2, S1, Column, Vertebra
+from spinecore.phantom.column import C2, Column, Vertebra
+from spinecore.phantom.config import VariantKind
 from spinecore.phantom.curve import ColumnCurve
 from spinecore.phantom.grid import U8
 
@@ -34,17 +37,23 @@ MIDDLE_T: Final = 0.5
 ANTERIOR_T: Final = 0.85
 MEAN_T: Final = tuple(np.linspace(0.1, 0.9, 33).tolist())
 TANGENT_REACH_MM: Final = 8.0
+STRETCH_STEP_MM: Final = 0.5
+_RAY_MM: Final = np.arange(0.0, 20.0, 0.1)
 
 
 @dataclass(frozen=True)
 class VertebraTruth:
     """A vertebra that is in the image. `centroid_lps_mm` (3,) is the middle of its body (S1's for the
-    sacrum)."""
+    sacrum). Canal diameters in mm, None for the sacrum and C2; `canal_in_view` says that the chord lies in
+    the field of view."""
 
     name: str
     label: int
     centroid_lps_mm: F64
     complete: bool
+    canal_ap_mm: float | None
+    canal_min_ap_mm: float | None
+    canal_in_view: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class DiscTruth:
     height_lines_lps_mm: F64
     canal_ap_mm: float
     canal_ap_line_lps_mm: F64
+    canal_min_ap_mm: float
     degenerate: bool
     stenosis: float
     complete: bool
@@ -76,20 +86,22 @@ class DiscTruth:
 
 @dataclass(frozen=True)
 class PhantomTruth:
-    """Levels and measurements, cranial to caudal."""
+    """Levels and measurements, cranial to caudal, and how the vertebrae are counted (`variants`)."""
 
     vertebrae: tuple[VertebraTruth, ...]
     discs: tuple[DiscTruth, ...]
+    variant: VariantKind = "usual"
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers, for `json.dump`."""
-        return {
+        levels: dict[str, Any] = {
             kind: [
                 {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(item).items()}
                 for item in items
             ]
             for kind, items in (("vertebrae", self.vertebrae), ("discs", self.discs))
         }
+        return {**levels, "variant": self.variant}
 
 
 @dataclass(frozen=True)
@@ -120,21 +132,70 @@ class DiscGeometry:
     length_mm: float
 
 
+@dataclass(frozen=True)
+class CanalLevel:
+    """The canal at one level: AP chord (2, 3) in the patient's frame, arc length of its middle on the curve,
+    and the smallest AP diameter in mm."""
+
+    chord: F64
+    s_mm: float
+    min_ap_mm: float
+
+
 def measure_truth(column: Column, canal: Canal, labels: U8, view: View) -> PhantomTruth:
     """Truth of all vertebrae and discs that have voxels in `labels`."""
     present = set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
-    vertebrae = [v for v in reversed(column.vertebrae) if v.index >= S1 and v.label in present]
-    found = [k for k in range(C2 - 1, S1 - 1, -1) if disc_label(column.vertebrae[k + 1].label) in present]
+    s1 = column.variant.s1
+    vertebrae = [v for v in reversed(column.vertebrae) if v.index >= s1 and v.label in present]
+    found = [k for k in range(C2 - 1, s1 - 1, -1) if disc_label(column.vertebrae[k + 1].label) in present]
+    bodies = [v.index for v in vertebrae if s1 < v.index < C2]
+    levels = canal_levels(column, canal, {2 * k + 1 for k in found} | {2 * k for k in bodies})
     return PhantomTruth(
-        tuple(_vertebra_truth(v, view) for v in vertebrae),
-        tuple(_disc_truth(column, canal, k, view) for k in found),
+        tuple(_vertebra_truth(v, levels.get(2 * v.index), view) for v in vertebrae),
+        tuple(_disc_truth(column, levels[2 * k + 1], k, view) for k in found),
+        column.variant.kind,
     )
 
 
-def _vertebra_truth(vertebra: Vertebra, view: View) -> VertebraTruth:
+def canal_levels(column: Column, canal: Canal, wanted: set[int]) -> dict[int, CanalLevel]:
+    """The canal at levels 2 k (body k) and 2 k + 1 (disc k) that are `wanted`, by level."""
+    levels = range(2 * column.variant.s1 + 1, 2 * C2)
+    needed = sorted({n for w in wanted for n in (w - 1, w, w + 1) if n in levels})
+    frames = {n: level_geometry(column, n) for n in needed}
+    s = {n: crossing(column.curve, canal, f, column.positions_mm[n // 2]) for n, f in frames.items()}
+    middles = {n: centre_line(column.curve, canal, np.array([s[n]]))[0] for n in needed}
+    found = {}
+    for n in sorted(wanted & set(levels)):
+        halves = [
+            float(np.linalg.norm(middles[n] - middles[m])) / 2 if m in middles else None
+            for m in (n - 1, n + 1)
+        ]
+        below, above = (h if h is not None else other or 0.0 for h, other in (halves, halves[::-1]))
+        chord = canal_chord(column.curve, canal, frames[n], s[n])
+        stretch = s[n] + np.arange(-below, above + 1e-6, STRETCH_STEP_MM)
+        smallest = _chord_lengths(column.curve, canal, stretch, frames[n].axes[2]).min()
+        found[n] = CanalLevel(chord, s[n], min(float(smallest), float(np.linalg.norm(chord[1] - chord[0]))))
+    return found
+
+
+def level_geometry(column: Column, level: int) -> DiscGeometry:
+    """Mid plane of body or disc `level` (as in `canal_levels`)."""
+    lower = column.vertebrae[level // 2]
+    if level % 2:
+        return disc_geometry(lower, column.vertebrae[level // 2 + 1])
+    s, n, w = lower.frame.axes
+    return DiscGeometry(lower.frame.origin, np.stack([s, -n, w]), 2 * lower.shape.half_depth)
+
+
+def _vertebra_truth(vertebra: Vertebra, canal: CanalLevel | None, view: View) -> VertebraTruth:
     centre = vertebra.frame.origin
     outline = _outline(vertebra, (-1.0, 1.0))
-    return VertebraTruth(vertebra.name, vertebra.label, view.out(centre), view.holds(outline))
+    return VertebraTruth(
+        vertebra.name, vertebra.label, view.out(centre), view.holds(outline),
+        float(np.linalg.norm(canal.chord[1] - canal.chord[0])) if canal else None,
+        canal.min_ap_mm if canal else None,
+        canal is not None and view.holds(canal.chord),
+    )  # fmt: skip
 
 
 def _outline(vertebra: Vertebra, heights: tuple[float, ...]) -> F64:
@@ -146,13 +207,13 @@ def _outline(vertebra: Vertebra, heights: tuple[float, ...]) -> F64:
     return vertebra.frame.world(np.concatenate(rings))
 
 
-def _disc_truth(column: Column, canal: Canal, index: int, view: View) -> DiscTruth:
+def _disc_truth(column: Column, canal: CanalLevel, index: int, view: View) -> DiscTruth:
     lower, upper = column.vertebrae[index], column.vertebrae[index + 1]
     disc = disc_geometry(lower, upper)
     t = np.array([ANTERIOR_T, MIDDLE_T, POSTERIOR_T, *MEAN_T])
     lines = height_lines(lower, upper, disc, t)
     heights = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1)
-    chord = canal_chord(column.curve, canal, disc, column.positions_mm[index])
+    chord = canal.chord
     outline = np.concatenate([_outline(lower, (1.0,)), _outline(upper, (-1.0,)), chord])
     state = column.discs[index]
     return DiscTruth(
@@ -162,7 +223,7 @@ def _disc_truth(column: Column, canal: Canal, index: int, view: View) -> DiscTru
         anterior_mm=float(heights[0]), middle_mm=float(heights[1]), posterior_mm=float(heights[2]),
         mean_mm=float(heights[3:].mean()), height_lines_lps_mm=view.out(lines[:3]),
         canal_ap_mm=float(np.linalg.norm(chord[1] - chord[0])), canal_ap_line_lps_mm=view.out(chord),
-        degenerate=state.degenerate, stenosis=state.stenosis, complete=view.holds(outline),
+        canal_min_ap_mm=canal.min_ap_mm, degenerate=state.degenerate, stenosis=state.stenosis, complete=view.holds(outline),
     )  # fmt: skip
 
 
@@ -205,17 +266,39 @@ def height_lines(lower: Vertebra, upper: Vertebra, disc: DiscGeometry, t: F64) -
     return np.stack(ends, axis=1)
 
 
-def canal_chord(curve: ColumnCurve, canal: Canal, disc: DiscGeometry, near_s_mm: float) -> F64:
-    """(2, 3) anterior and posterior end of the canal's AP diameter at a disc, found by bisection."""
+def crossing(curve: ColumnCurve, canal: Canal, level: DiscGeometry, near_s_mm: float) -> float:
+    """Arc length on the curve where the canal's centre line crosses a level's mid plane."""
     s = np.arange(near_s_mm - 30, near_s_mm + 60, 0.1)
-    line = centre_line(curve, canal, s)
-    side = (line - disc.origin) @ disc.axes[0]
-    crossing = int(np.argmin(np.abs(side)))
-    middle = line[crossing]
-    ends = centre_line(curve, canal, s[crossing] + np.array([-TANGENT_REACH_MM, TANGENT_REACH_MM]))
-    across = np.cross(disc.axes[2], ends[1] - ends[0])
-    across /= np.linalg.norm(across)
+    side = (centre_line(curve, canal, s) - level.origin) @ level.axes[0]
+    return float(s[int(np.argmin(np.abs(side)))])
+
+
+def canal_chord(curve: ColumnCurve, canal: Canal, level: DiscGeometry, s_mm: float) -> F64:
+    """(2, 3) anterior and posterior end of the canal's AP diameter at the crossing `s_mm` of a level."""
+    middle = centre_line(curve, canal, np.array([s_mm]))[0]
+    across = _across(curve, canal, np.array([s_mm]), level.axes[2])[0]
+    across = across / np.linalg.norm(across)
     return np.stack([_wall_point(curve, canal, middle, sign * across) for sign in (1.0, -1.0)])
+
+
+def _across(curve: ColumnCurve, canal: Canal, s: F64, left: F64) -> F64:
+    """(N, 3) anterior vectors, of any length, across the canal's centre line and `left` (3,) at arc lengths `s`."""
+    ends = [centre_line(curve, canal, s + reach) for reach in (-TANGENT_REACH_MM, TANGENT_REACH_MM)]
+    return np.cross(left, ends[1] - ends[0])
+
+
+def _chord_lengths(curve: ColumnCurve, canal: Canal, s: F64, left: F64) -> F64:
+    """(N,) AP diameters in mm at arc lengths `s`, all rays at once."""
+    middle, across = centre_line(curve, canal, s), _across(curve, canal, s, left)
+    across = across / np.linalg.norm(across, axis=1, keepdims=True)
+    steps = np.array([1.0, -1.0])[:, None] * _RAY_MM
+    points = middle[:, None, None] + steps[..., None] * across[:, None, None]
+    at, n = curve.project(points[..., 1], points[..., 2])
+    radius = canal.radius(at, n, points[..., 0] - curve.lateral(at))
+    last = np.maximum(np.argmax(radius >= 1, axis=2), 1)[..., None]
+    outer, inner = (np.take_along_axis(radius, i, axis=2)[..., 0] for i in (last, last - 1))
+    reach = _RAY_MM[last[..., 0] - 1] + (1 - inner) / (outer - inner) * (_RAY_MM[1] - _RAY_MM[0])
+    return np.asarray(reach.sum(axis=1))
 
 
 def centre_line(curve: ColumnCurve, canal: Canal, s: F64) -> F64:
