@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -46,7 +47,8 @@ class Pacs:
     allow_plaintext : let a secret go over ``http://``.
     timeout_s : seconds for one call: a search, all of a series, or storing.
 
-    Raises `InputError` for an address that is none and for a secret that would go unencrypted.
+    Raises `InputError` for an address that is none, a secret that would go unencrypted, and files of `tls`
+    that cannot be read.
     """
 
     url: str
@@ -65,6 +67,7 @@ class Pacs:
         has_secret = self.bearer_token is not None or self.authorization is not None
         if has_secret and self.root.startswith("http:") and not self.allow_plaintext:
             raise InputError("plaintext_secret", "a key or token needs https://, or allow_plaintext=True")
+        _check_files(self.tls or Tls())
 
     @property
     def root(self) -> str:
@@ -171,6 +174,12 @@ def remote_series(address: str, **settings: Any) -> RemoteSeries:
 
 def _value(secret: str | Callable[[], str]) -> str:
     return secret if isinstance(secret, str) else secret()
+
+
+def _check_files(tls: Tls) -> None:
+    files = (tls.root_certificates, tls.certificate, tls.private_key)
+    if not all(os.access(file, os.R_OK) for file in files if file is not None):
+        raise InputError("tls_file", "a certificate or key file cannot be read")
 
 
 def _entry(item: dict[str, Any], study_uid: str | None) -> SeriesEntry:

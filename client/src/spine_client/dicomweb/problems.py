@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import requests
 from pydicom.errors import InvalidDicomError
+from urllib3.exceptions import ReadTimeoutError
 
 from spine_client.errors import (
     AccessRefused,
@@ -24,7 +25,7 @@ def error_from(problem: Exception) -> SpineClientError:
         return _from_status(problem.response.status_code)
     if isinstance(problem, requests.exceptions.SSLError):
         return AccessRefused("no trusted connection to the PACS; give its root certificate with tls=Tls(…)")
-    if isinstance(problem, requests.exceptions.ReadTimeout):
+    if isinstance(problem, requests.exceptions.ReadTimeout) or _broke_waiting(problem):
         return took_too_long()
     if isinstance(problem, (requests.ConnectionError, requests.Timeout)):
         return ServerUnavailable("no PACS answers at the address given")
@@ -33,6 +34,13 @@ def error_from(problem: Exception) -> SpineClientError:
     if isinstance(problem, InvalidDicomError):
         return ProtocolError("the PACS sent something that is not DICOM")
     return ProtocolError("the address given does not answer as DICOMweb (PS3.18) says")
+
+
+def _broke_waiting(problem: Exception) -> bool:
+    """A read that timed out within the body comes as a ConnectionError from requests."""
+    return isinstance(problem, requests.ConnectionError) and any(
+        isinstance(reason, ReadTimeoutError) for reason in problem.args
+    )
 
 
 def took_too_long() -> DeadlineExceeded:

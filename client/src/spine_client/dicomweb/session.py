@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 
 from spine_client.config import Tls
 from spine_client.dicom.quiet import quiet_dicomweb
-from spine_client.errors import AccessRefused, InputError, MissingExtra, SpineClientError
+from spine_client.errors import AccessRefused, MissingExtra, SpineClientError
 
 if TYPE_CHECKING:
     from spine_client.dicomweb.pacs import Pacs
@@ -61,7 +60,7 @@ def _session(pacs: Pacs) -> Any:
 
     retry = Retry(
         MAX_RETRIES,
-        read=0,
+        read=False,
         backoff_factor=_FIRST_PAUSE_S,
         backoff_jitter=_FIRST_PAUSE_S,
         status_forcelist=RETRIED_STATUS,
@@ -97,11 +96,6 @@ def _use_certificates(session: Any, pacs: Pacs) -> None:
     from requests.utils import get_environ_proxies
 
     tls = pacs.tls or Tls()
-    files = [
-        str(file) for file in (tls.root_certificates, tls.certificate, tls.private_key) if file is not None
-    ]
-    if not all(os.access(file, os.R_OK) for file in files):
-        raise InputError("tls_file", "a certificate or key file cannot be read")
     if tls.root_certificates is not None:
         if session.trust_env:  # with it, REQUESTS_CA_BUNDLE would win over the roots given
             session.trust_env, session.proxies = False, get_environ_proxies(pacs.root)
