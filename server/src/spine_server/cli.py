@@ -28,6 +28,7 @@ _SUPERVISION = frozenset(field.name for field in fields(SupervisionOptions))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, start, announce readiness, wait for a signal, stop. Returns the exit code."""
     parsed = vars(_parser().parse_args(arguments))
+    parsed["triton_arguments"] = tuple(parsed["triton_arguments"])
     watching = SupervisionOptions(**{name: parsed.pop(name) for name in _SUPERVISION & parsed.keys()})
     supervisor = Supervisor(ServerOptions(**parsed), watching, say=_say)
 
@@ -54,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status_url(supervisor: Supervisor, watching: SupervisionOptions) -> str | None:
-    """Open the supervisor's own metrics; their address, or None where they are off."""
+    """Open the supervisor's own page; the address of its metrics, or None where it is off."""
     if watching.status_port is None:
         return None
-    host = supervisor.server.options.host
+    options = supervisor.server.options
+    host = options.monitor_host or options.host
     try:
         return f"http://{host}:{supervisor.board.serve(host, watching.status_port)}/metrics"
     except (OSError, OverflowError) as error:
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="OpenVINO on the CPU or TensorRT on a GPU (default: cpu)",
     )
     add("--host", default="127.0.0.1", help="address for gRPC and metrics (default: 127.0.0.1)")
+    add("--monitor-host", metavar="HOST", help="address for metrics and status instead (default: --host's)")
     add(
         "--grpc-port",
         type=int,
@@ -122,7 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         "--start-timeout", dest="start_timeout_s", type=float, default=180.0, metavar="S", help="default: 180"
     )
     add("--stop-timeout", dest="stop_timeout_s", type=float, default=30.0, metavar="S", help="default: 30")
-    add("--status-port", type=int, metavar="PORT", help="serve the supervisor's own metrics (default: off)")
+    add(
+        "--status-port",
+        type=int,
+        metavar="PORT",
+        help="serve /live, /ready and its own /metrics (default: off)",
+    )
     add(
         "--canary-interval",
         dest="canary_interval_s",
@@ -146,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of Triton within five minutes, before giving up (default: 5)",
     )
+    add("--triton", type=Path, metavar="DIR", help="an installed Triton (default: the wheel's)")
+    add("triton_arguments", nargs="*", metavar="--NAME=VALUE", help="for Triton itself, after a bare --")
     return parser
 
 

@@ -1,4 +1,5 @@
-"""Finds the Triton that the nvidia-pytriton wheel carries, and the libpython its Python stub must load.
+"""Finds the Triton in the nvidia-pytriton wheel, or one installed whole (NVIDIA's container has that), and
+the libpython its Python stub must load.
 
 The wheel holds a plain `tritonserver` with the Python backend, and one stub per Python version. The stub is
 linked against ``libpython3.X.so.1.0``. A virtual environment made from a shared build outside the system's
@@ -14,8 +15,6 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytriton.utils import distribution as wheel
-
 from spine_server.errors import PreconditionError
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -24,12 +23,14 @@ LIBPYTHON = f"libpython{PYTHON_VERSION}.so.1.0"
 
 @dataclass(frozen=True)
 class TritonDistribution:
-    """Where the parts of the wheel are."""
+    """Where the parts of a Triton are."""
 
     executable: Path
     python_backend: Path
     stub: Path
     libraries: Path
+    backends: Path | None = None
+    """Backend directory of a Triton that is installed whole; None where one has to be laid out."""
 
     def library_path(self) -> str:
         """Value of LD_LIBRARY_PATH under which every part of Triton finds its libraries."""
@@ -45,14 +46,32 @@ class TritonDistribution:
         return (self.executable, self.python_backend / "libtriton_python.so", self.stub)
 
 
-def find_distribution() -> TritonDistribution:
-    """The wheel's Triton, for the Python that runs this.
+def find_distribution(installed: Path | None = None) -> TritonDistribution:
+    """The Triton under `installed`, or the wheel's for the Python that runs this.
 
     Raises
     ------
     PreconditionError
-        The wheel is damaged, or has no stub for this Python version.
+        There is no whole Triton, or it has no stub for this Python version.
     """
+    if installed is None:
+        return _in_wheel()
+    backends = installed / "backends"
+    found = TritonDistribution(
+        executable=installed / "bin" / "tritonserver",
+        python_backend=backends / "python",
+        stub=backends / "python" / "triton_python_backend_stub",
+        libraries=installed / "lib",
+        backends=backends,
+    )
+    if missing := [str(path) for path in found.binaries() if not path.is_file()]:
+        raise PreconditionError([f"There is no whole Triton in {installed}: {', '.join(missing)} missing."])
+    return found
+
+
+def _in_wheel() -> TritonDistribution:
+    from pytriton.utils import distribution as wheel  # NVIDIA's container is without it
+
     root = wheel.get_root_module_path() / "tritonserver"
     # Not wheel.get_libs_path(): it takes a package outside the interpreter's own site-packages for an
     # editable one.

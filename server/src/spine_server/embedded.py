@@ -74,7 +74,8 @@ class EmbeddedTriton:
     def metrics_url(self) -> str | None:
         """The address that Prometheus scrapes, or None while metrics are off."""
         port = self.options.metrics_port
-        return None if port is None else f"http://{self._url(self.options.host, port)}/metrics"
+        host = self.options.monitor_host or self.options.host
+        return None if port is None else f"http://{self._url(host, port)}/metrics"
 
     @property
     def pid(self) -> int | None:
@@ -102,7 +103,7 @@ class EmbeddedTriton:
         began = time.monotonic()
         self.options = with_ports_chosen(self.options)
         repository = self.options.repository or default_repository()
-        distribution = find_distribution()
+        distribution = find_distribution(self.options.triton)
         remove_leftovers()
         if problems := preconditions.problems(self.options, repository, distribution):
             raise PreconditionError(problems)

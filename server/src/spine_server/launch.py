@@ -21,6 +21,7 @@ STUB_START_TIMEOUT_S = 120
 
 _CLOSED_TO_CALLERS = ("model-repository", "shared-memory", "trace", "logging")
 _PYTHON_BACKENDS = ("python", "openvino")
+_GIVEN_SEVERAL_TIMES = ("--backend-config", "--trace-config")
 
 
 def command_line(
@@ -61,7 +62,13 @@ def command_line(
             "--pinned-memory-pool-byte-size=0",
             "--allow-gpu-metrics=false",
         ]
-    return command
+    return [*_without(command, options.triton_arguments), *options.triton_arguments]
+
+
+def _without(command: list[str], given: tuple[str, ...]) -> list[str]:
+    """`command` less the options that are given anew, and may be given once."""
+    names = {argument.partition("=")[0] for argument in given} - set(_GIVEN_SEVERAL_TIMES)
+    return [word for word in command if word.partition("=")[0] not in names]
 
 
 def environment(distribution: TritonDistribution, *, run_folder: Path | None = None) -> dict[str, str]:
@@ -120,7 +127,10 @@ def _listener_arguments(options: ServerOptions, control: str | None) -> list[str
     elif control is not None:
         arguments += [f"--http-address={control}", f"--http-port={SOCKET_PORT}"]
     if options.metrics_port is not None:
-        arguments += [f"--metrics-address={options.host}", f"--metrics-port={options.metrics_port}"]
+        arguments += [
+            f"--metrics-address={options.monitor_host or options.host}",
+            f"--metrics-port={options.metrics_port}",
+        ]
     return arguments
 
 

@@ -29,6 +29,10 @@ class ServerOptions:
     http_port, metrics_port : None keeps the service off, 0 takes a free port
     open_shared_memory : let callers hand volumes over in system shared memory. Whoever can reach the port may
         then have the server read any region of this machine that it may read: for one trusted host alone
+    triton : folder of a Triton that is installed whole, such as ``/opt/tritonserver`` in NVIDIA's container;
+        None takes the one in the nvidia-pytriton wheel
+    triton_arguments : ``--name=value`` for Triton itself, in place of what would be said of the same name
+    monitor_host : address of the metrics, and of the supervisor's status; None: that of gRPC
     log_level : of Triton and of the stages
     log_file : where Triton's output goes; None sends it to standard error
     start_timeout_s : for loading all models and the canary together
@@ -42,6 +46,9 @@ class ServerOptions:
     http_port: int | None = None
     metrics_port: int | None = None
     open_shared_memory: bool = False
+    triton: Path | None = None
+    triton_arguments: tuple[str, ...] = ()
+    monitor_host: str | None = None
     log_level: LogLevel = "warning"
     log_file: Path | None = None
     start_timeout_s: float = 180.0

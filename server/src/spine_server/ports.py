@@ -24,7 +24,7 @@ def listeners(options: ServerOptions) -> list[Listener]:
     wanted = (
         ("grpc", options.host, options.grpc_port),
         ("http", LOOPBACK, options.http_port),
-        ("metrics", options.host, options.metrics_port),
+        ("metrics", options.monitor_host or options.host, options.metrics_port),
     )
     return [Listener(service, host, port) for service, host, port in wanted if port is not None]
 

@@ -15,7 +15,9 @@ BACKENDS = Path(__file__).parent / "backends"
 
 
 def available_backends(distribution: TritonDistribution) -> frozenset[str]:
-    """Names of the backends that `lay_out_backends` will lay out."""
+    """Names of the backends that Triton will find."""
+    if distribution.backends is not None:
+        return frozenset(path.name for path in distribution.backends.iterdir())
     return frozenset({distribution.python_backend.name, *(path.name for path in _own_backends())})
 
 
@@ -24,7 +26,12 @@ def _own_backends() -> list[Path]:
 
 
 def lay_out_backends(folder: Path, distribution: TritonDistribution) -> Path:
-    """Copy the Python backend, its stub and our own backends into `folder`; the backend directory."""
+    """Copy the Python backend, its stub and our own backends into `folder`; the backend directory.
+
+    A Triton that is installed whole has its own, and nothing is copied.
+    """
+    if distribution.backends is not None:
+        return distribution.backends
     backends = folder / "backends"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(distribution.python_backend, backends / "python", ignore=ignore)

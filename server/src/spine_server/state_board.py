@@ -1,5 +1,5 @@
-"""What the supervisor knows, where others can read it: a file that the model `attendant` answers from, and
-Prometheus metrics on a port of their own, which stays open while Triton is down.
+"""What the supervisor knows, where others can read it: a file that the model `attendant` answers from, and a
+page on a port of its own (`status_page`), which stays open while Triton is down.
 
 =================================================  =========================================================
 ``spineserve_supervisor_ready``                     1 while the server and all its models are able to work
@@ -19,9 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from spine_server.status_page import Page, serve_page
 
 STATE_FILE = "state.json"
+STUCK_AFTER_S = 30.0
+"""A supervisor that has not come round for so long is stuck, unless it is starting a Triton."""
+_PATIENT: frozenset[str] = frozenset({"starting", "restarting", "backing_off", "stopping"})
 Status = Literal["starting", "ready", "reloading", "restarting", "backing_off", "gave_up", "stopping"]
 _PREFIX = "spineserve_supervisor_"
 
@@ -36,6 +41,7 @@ class StateBoard:
         self.reloads: dict[str, int] = {}
         self.last_recovery_s: float | None = None
         self._since = time.time()
+        self._beat = time.monotonic()
         self._folder: Path | None = None
         self._models: Sequence[str] = ()
         self._registry = CollectorRegistry()
@@ -49,9 +55,23 @@ class StateBoard:
         )
 
     def serve(self, host: str, port: int) -> int:
-        """Answer ``/metrics`` on `port` (0: any free one) until the process ends; the port."""
-        server, _ = start_http_server(port, addr=host, registry=self._registry)
-        return int(server.server_port)
+        """Answer on `port` (0: any free one) until the process ends; the port."""
+        return serve_page(self._pages, host, port)
+
+    def beat(self) -> None:
+        """The supervisor has come round."""
+        self._beat = time.monotonic()
+
+    def is_alive(self) -> bool:
+        """Whether the supervisor does its work, whatever its Triton does."""
+        came_round = time.monotonic() - self._beat < STUCK_AFTER_S
+        return self.status in _PATIENT or (came_round and self.status != "gave_up")
+
+    def _pages(self, path: str) -> Page | None:
+        if path == "/metrics":
+            return True, generate_latest(self._registry)
+        good = {"/live": self.is_alive(), "/ready": self.status == "ready"}
+        return (good[path], f"{json.dumps(self.to_dict())}\n".encode()) if path in good else None
 
     def watch(self, models: Sequence[str], folder: Path) -> None:
         """Tell of `models` from now on, and write the state into `folder`."""
@@ -64,6 +84,7 @@ class StateBoard:
     def set_status(self, status: Status, event: str = "") -> None:
         """Change the status; `event` says in a sentence why."""
         self.status, self._since = status, time.time()
+        self.beat()
         self.last_event = event or self.last_event
         self._ready.set(status == "ready")
         self._looping.set(status in ("backing_off", "gave_up"))

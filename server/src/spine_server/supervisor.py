@@ -95,6 +95,7 @@ class Supervisor:
     def run(self) -> bool:
         """Watch until a stop is requested (True), or until there is no further restart (False)."""
         while not self._stop_requested.is_set():
+            self.board.beat()
             if (trouble := self._server_trouble() or self._work_done()) is not None:
                 if not self._restart(trouble):
                     return self._stop_requested.is_set()
