@@ -33,7 +33,7 @@ $(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml server/pypro
 
 $(VENV)/.dev: $(VENV)/.serving constraints.txt requirements-dev.txt training/pyproject.toml export/pyproject.toml
 	@echo "set-up: torch, nnU-Net and the test tools (about two minutes)"
-	@$(PIP) -e "core[files]" -e "server[gate]" -e "client[report,dicom,compressed,dicomweb,itk,pandas]" \
+	@$(PIP) -e "core[files]" -e "server[gate]" -e "client[report,dicom,compressed,dicomweb,itk,pandas,completion]" \
 		-e "export[nnunet,int8]" -e training -r requirements-dev.txt
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from ctrl_c import hear_ctrl_c
 from dicom_writer import AXIAL, write_series
-from fake_triton import FakeTriton, fails, hangs, start
+from fake_triton import FakeTriton, fails, hangs, in_shared_memory, input_tensors, labels_only, start
 
 from spine_client.cli import main
+from spine_client.cli.arguments import parser
 from spine_client.cli.tables import discs_table, print_table
 from spine_client.nifti import write_nifti
 
@@ -121,6 +123,87 @@ def test_missing_packages_are_named_and_the_rest_is_written(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
     assert "spineserve-client[nifti]" in capsys.readouterr().err
     assert main([*common, "--formats", "nifti"]) == 2
+
+
+def test_segment_prints_the_labels_and_writes_them(serve, folder: Path, tmp_path: Path, capsys) -> None:
+    servicer, _ = serve(labels_only)
+    command = ["segment", str(folder), "--model", "segmentation_liver", "--url", servicer.url]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines()[0] == "Labels of segmentation_liver"
+    assert output.out.splitlines()[2].split()[0] == "3"
+    assert "not a medical device" in output.out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"segmentation.json", "labels.nii.gz"}
+    assert main([*command, "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["model"] == "segmentation_liver"
+    assert output.err == ""
+    assert {request.model_name for request in servicer.requests} == {"segmentation_liver"}
+
+
+def test_options_reach_the_server(serve, folder: Path, capsys) -> None:
+    servicer, _ = serve()
+    options = ["--window", "300", "600", "--mirroring", "--step-size", "0.5", "--region", "lumbar"]
+    assert main(["analyze", str(folder), *options, "--url", servicer.url]) == 0
+    assert json.loads(input_tensors(servicer.requests[0])["OPTIONS"][4:]) == {
+        "region": "lumbar",
+        "window_center": 300.0,
+        "window_width": 600.0,
+        "mirroring": True,
+        "step_size": 0.5,
+    }
+
+
+def test_several_servers_and_shared_memory_can_be_named(serve, folder: Path, capsys) -> None:
+    servicer, _ = serve()
+    assert main(["health", "--url", f"{servicer.url},{servicer.url}"]) == 0
+    servicer.behaviours = (in_shared_memory(servicer),)
+    assert main(["analyze", str(folder), "--shared-memory", "--url", servicer.url]) == 0
+    assert (len(servicer.registered), servicer.regions) == (1, {})
+    assert main(["analyze", str(folder), "--shared-memory", "--url", "spine.example:1"]) == 3
+
+
+@pytest.mark.parametrize("option", ["--api-key-env", "--token-env"])
+def test_secrets_come_from_the_environment_and_not_in_plaintext(
+    folder: Path, option: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    assert main(["analyze", str(folder), option, "NO_SUCH_VARIABLE"]) == 3
+    monkeypatch.setenv("SPINE_TEST_SECRET", "hunter2")
+    assert main(["analyze", str(folder), option, "SPINE_TEST_SECRET", "--json"]) == 3
+    output = capsys.readouterr()
+    assert "plaintext_secret" in output.out
+    assert "hunter2" not in output.out + output.err
+
+
+def test_a_defect_is_1_and_says_where_but_not_what(
+    serve, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def broken(*arguments: object, **named: object) -> None:
+        raise KeyError("DOE^JANE")
+
+    monkeypatch.setattr("spine_client.cli.commands.open_client", broken)
+    assert main(["health"]) == 1
+    text = capsys.readouterr().err
+    assert "KeyError in test_cli.py" in text and "DOE" not in text
+    assert main(["health", "--json"]) == 1
+    assert "DOE" not in capsys.readouterr().out
+    monkeypatch.setenv("SPINE_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        main(["health"])
+
+
+def test_every_command_that_answers_can_answer_in_json() -> None:
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    without = {name for name, command in commands.choices.items() if "--json" not in command.format_help()}
+    assert without == {"completion"}
+
+
+def test_exit_codes_stand_in_help_and_readme(capsys) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "client" / "README.md").read_text()
+    help_text = parser().format_help()
+    for code in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130):
+        assert f"\n  {code}  " in help_text
+        assert f"| {code} |" in readme
 
 
 def test_inspect_lists_stacks_and_marks_the_one_to_be_analysed(folder: Path, tmp_path: Path, capsys) -> None:

@@ -10,22 +10,11 @@ import grpc
 import nibabel
 import numpy as np
 import pytest
-from fake_triton import fails, input_tensors
+from fake_triton import fails, input_tensors, labels_only
 from tritonclient.grpc import service_pb2 as pb
 
 from spine_client import AsyncSpineClient, SegmentationResult, Volume
 from spine_client.errors import InputError, ProtocolError, RequestRejected
-
-
-def labels_only(request: pb.ModelInferRequest, context=None) -> pb.ModelInferResponse:
-    """Half of the grid is label 3."""
-    _, z, y, x = np.frombuffer(input_tensors(request)["SHAPE"], "<i8")
-    labels = np.zeros((z, y, x), np.uint8)
-    labels[: z // 2] = 3
-    response = pb.ModelInferResponse(model_name=request.model_name)
-    response.outputs.add(name="LABELS", datatype="UINT8", shape=[z, y, x])
-    response.raw_output_contents.append(labels.tobytes())
-    return response
 
 
 def test_same_request_to_another_entry_without_a_report(serve, volume: Volume) -> None:

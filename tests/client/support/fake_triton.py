@@ -89,6 +89,17 @@ def answer(labels: bytes, shape: list[int], report: Any) -> pb.ModelInferRespons
     return response
 
 
+def labels_only(request: pb.ModelInferRequest, context: Any = None) -> pb.ModelInferResponse:
+    """What the plain segmentation answers: half of the grid is label 3."""
+    _, z, y, x = np.frombuffer(input_tensors(request)["SHAPE"], "<i8")
+    labels = np.zeros((z, y, x), np.uint8)
+    labels[: z // 2] = 3
+    response = pb.ModelInferResponse(model_name=request.model_name)
+    response.outputs.add(name="LABELS", datatype="UINT8", shape=[z, y, x])
+    response.raw_output_contents.append(labels.tobytes())
+    return response
+
+
 def fails(code: grpc.StatusCode, details: str) -> Behaviour:
     """Refuse with a status."""
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spine_client import __version__
-from spine_client._contract import REGIONS
+from spine_client._contract import REGIONS, SEGMENTATION_MODEL
 from spine_client.cli import exit_codes
 from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from spine_client.dicomweb import is_address
@@ -34,8 +34,10 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_analyze(commands)
     _add_batch(commands)
+    _add_segment(commands)
     _add_inspect(commands)
     _add_health(commands)
+    _add_completion(commands)
     return main
 
 
@@ -77,8 +79,41 @@ def _add_analysis(command: argparse.ArgumentParser) -> None:
         choices=list(FORMATS),
         help="what to write (default: all that is installed, but seg and sr)",
     )
+    _add_options(command)
     _add_server(command, DEFAULT_TIMEOUT_S)
     _add_json(command)
+
+
+def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "segment", help="a network's own labels of one series, without measurements"
+    )
+    command.add_argument("path", type=_source, help=_SOURCE_HELP + "; or a NIfTI, NRRD or MetaImage file")
+    command.add_argument(
+        "--model", default=SEGMENTATION_MODEL, metavar="NAME", help="entry model (default: %(default)s)"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for segmentation.json, labels.nii.gz"
+    )
+    command.add_argument("--series", metavar="ID", help="series or stack id from `spine inspect`")
+    _add_pacs(command)
+    _add_options(command)
+    _add_server(command, DEFAULT_TIMEOUT_S)
+    _add_json(command)
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--window",
+        nargs=2,
+        type=float,
+        metavar=("CENTER", "WIDTH"),
+        help="clip intensities before they are normalised",
+    )
+    command.add_argument("--mirroring", action="store_true", help="average over mirrored images: slower")
+    command.add_argument(
+        "--step-size", type=float, metavar="PART", help="step between tiles as a part of the patch, up to 1"
+    )
 
 
 def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -100,8 +135,18 @@ def _add_health(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_json(command)
 
 
+def _add_completion(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("completion", help="print a script for the shell to complete `spine` with")
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    command.set_defaults(json=False)
+
+
 def _add_server(command: argparse.ArgumentParser, timeout_s: float | None) -> None:
-    command.add_argument("--url", default=DEFAULT_URL, help="gRPC address (default: %(default)s)")
+    command.add_argument(
+        "--url",
+        default=DEFAULT_URL,
+        help="gRPC address, or several IP:port with commas (default: %(default)s)",
+    )
     command.add_argument(
         "--timeout",
         type=_seconds,
@@ -111,8 +156,21 @@ def _add_server(command: argparse.ArgumentParser, timeout_s: float | None) -> No
     )
     command.add_argument("--tls", action="store_true", help="encrypt the connection")
     command.add_argument("--tls-ca", metavar="PEM", help="root certificates to trust; implies --tls")
+    command.add_argument("--tls-cert", metavar="PEM", help="our certificate, for mutual TLS")
+    command.add_argument("--tls-key", metavar="PEM", help="our private key, for mutual TLS")
+    command.add_argument(
+        "--tls-name", metavar="NAME", help="name in the server's certificate, if not the address"
+    )
     command.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the server's API key"
+    )
+    command.add_argument(
+        "--token-env", metavar="NAME", help="environment variable that holds a bearer token for the gateway"
+    )
+    command.add_argument(
+        "--shared-memory",
+        action="store_true",
+        help="hand the volume over in shared memory: one server on this machine, with --open-shared-memory",
     )
 
 

@@ -17,7 +17,8 @@ from spine_client._report_parser import parse_report
 from spine_client.cli import exit_codes
 from spine_client.cli.batch_progress import BatchProgress
 from spine_client.cli.batch_store import MARKER, BatchStore, unwritable
-from spine_client.cli.commands import formats_to_write, open_client
+from spine_client.cli.commands import formats_to_write
+from spine_client.cli.connection import open_client, options_of
 from spine_client.config import RetryPolicy
 from spine_client.errors import InputError, ProtocolError, RequestRejected, SpineClientError
 from spine_client.outcome import Outcome
@@ -61,7 +62,7 @@ def _analyse(
         progress.skipped(len(studies) - len(pending))
         patient = client.with_options(retry=PATIENCE) if client.health().ok else client
         outcomes = patient.analyze_many(
-            pending, max_concurrency=arguments.concurrency, region=arguments.region
+            pending, max_concurrency=arguments.concurrency, options=options_of(arguments)
         )
         for outcome in outcomes:
             name = pending[outcome.index].name

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from spine_client.cli import exit_codes
+from spine_client.cli.connection import open_client, options_of
 from spine_client.cli.pacs import source_of, store, store_in
 from spine_client.cli.tables import discs_table, print_table, stacks_table
 from spine_client.cli.waiting import WaitingLine
-from spine_client.client import SpineClient
-from spine_client.config import DEFAULT_TIMEOUT_S, Access, Tls
 from spine_client.dicom import SELECTION_RULE, Stack, inspect_dicom
 from spine_client.dicom.choose import choose_stack
 from spine_client.errors import InputError
 from spine_client.result import SpineResult
 from spine_client.saving import DEFAULT_FORMATS, FORMATS, missing_extra
+from spine_client.segmentation import SegmentationResult
 from spine_client.sources import dicom_source
 
 
@@ -28,13 +27,15 @@ def analyze(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     formats = formats_to_write(arguments.formats, err) if arguments.out else ()
     source, pacs = source_of(arguments), store_in(arguments)
     with open_client(arguments) as client, WaitingLine(err, silent=arguments.json) as line:
-        result = client.analyze(source, region=arguments.region, series=arguments.series, on_progress=line)
+        result = client.analyze(
+            source, series=arguments.series, options=options_of(arguments), on_progress=line
+        )
     if arguments.json:
         out.write(result.to_json() + "\n")
     else:
         print_table(discs_table(result), out)
     if arguments.out:
-        _save(result, arguments.out, formats, err)
+        save_to(result, arguments.out, formats, err)
     if pacs is not None:
         store(result, pacs, err)
     return exit_codes.DONE
@@ -70,22 +71,6 @@ def health(arguments: Namespace, out: TextIO, err: TextIO) -> int:
     return exit_codes.DONE if state.ok else exit_codes.UNAVAILABLE
 
 
-def open_client(arguments: Namespace) -> SpineClient:
-    """A client for the server that the arguments name."""
-    tls = Tls(root_certificates=arguments.tls_ca) if arguments.tls or arguments.tls_ca else None
-    return SpineClient(
-        arguments.url, timeout_s=arguments.timeout or DEFAULT_TIMEOUT_S, tls=tls, access=_access(arguments)
-    )
-
-
-def _access(arguments: Namespace) -> Access | None:
-    if arguments.api_key_env is None:
-        return None
-    if arguments.api_key_env not in os.environ:
-        raise InputError("api_key", "the environment variable named by --api-key-env is not set")
-    return Access(api_key=os.environ[arguments.api_key_env])
-
-
 def formats_to_write(asked: Sequence[str] | None, err: TextIO) -> Sequence[str]:
     """Formats to write. What was asked for must be possible; by default, what is possible is written."""
     chosen = []
@@ -100,7 +85,10 @@ def formats_to_write(asked: Sequence[str] | None, err: TextIO) -> Sequence[str]:
     return chosen
 
 
-def _save(result: SpineResult, directory: Path, formats: Sequence[str], err: TextIO) -> None:
+def save_to(
+    result: SpineResult | SegmentationResult, directory: Path, formats: Sequence[str], err: TextIO
+) -> None:
+    """Write `formats` into `directory` and say so."""
     try:
         written = result.save(directory, formats=formats)
     except OSError as error:

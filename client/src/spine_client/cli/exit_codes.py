@@ -2,7 +2,7 @@
 
 ====  ==========================================================================
 0     done
-1     unexpected failure: a defect of the SDK
+1     unexpected failure: a defect of the SDK (SPINE_TRACEBACK=1 shows where)
 2     wrong usage, or an optional package is missing (pip says which extra)
 3     the source cannot be used (`InputError`)
 4     no server ready: try again later (`ServerUnavailable`), or `health` says no
