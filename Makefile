@@ -15,7 +15,7 @@ PORT   ?= 8001
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow lint format accuracy parity chart clean setup setup-dev
+.PHONY: help demo serve test test-slow lint format accuracy parity chart fuzz chaos soak sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,10 +63,30 @@ chart: $(VENV)/.dev ## the Helm chart: lint, strict schemas, alerts' unit tests,
 	@$(BIN)/python scripts/chart_values_table.py --check
 	@$(BIN)/python -m pytest tests/helm tests/server/gate
 
-lint: $(VENV)/.dev ## ruff and mypy --strict
+fuzz: $(VENV)/.dev ## hostile input to a real server and gate: what it answered, what it survived
+	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.fuzz --out $(OUT)/reliability $(if $(QUICK),--examples 150 --idle 300)
+
+chaos: $(VENV)/.dev ## faults under load, three replicas behind round robin and HAProxy (LONG=1 for longer)
+	@scripts/chaos-packages.sh
+	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.chaos --out $(OUT)/reliability $(if $(LONG),--long)
+
+soak: $(VENV)/.dev ## 2 hours at 70 % load: memory, handles, /dev/shm, latency (MINUTES=5 for a short one)
+	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.soak --out $(OUT)/reliability --minutes $(or $(MINUTES),120)
+
+sbom: $(VENV)/.dev ## what is in the images, as CycloneDX
+	@$(BIN)/python scripts/sbom.py --out $(OUT)/sbom
+
+audit: $(VENV)/.dev ## known weaknesses of the images' requirements (needs the network)
+	@$(PIP) pip-audit
+	@for kind in common cpu gpu; do \
+		$(BIN)/pip-audit --disable-pip --require-hashes -r server/requirements-$$kind.txt || exit 1; done
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, bandit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy core/src client/src server/src export/src training/src
+	@# B108 is about /dev/shm, which is where shared memory is; training and export are for trusted files.
+	@$(BIN)/bandit --quiet --recursive -ll --skip B108 core/src server/src client/src model_repository scripts benchmarks
 
 format: $(VENV)/.dev ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -19,7 +19,7 @@ def completion(arguments: argparse.Namespace, out: TextIO, err: TextIO) -> int:
         raise MissingExtra("completion", "Shell completion") from error
     spine = parser()
     _complete_paths(spine, shtab.FILE)
-    out.write(shtab.complete(spine, shell=arguments.shell) + "\n")
+    out.write(shtab.complete(spine, shell=arguments.shell) + "\n")  # nosec B604: the name of a shell
     return exit_codes.DONE
 
 
