@@ -1,0 +1,146 @@
+"""``python -m reliability.chaos``: three replicas under a steady stream of volumes, and what faults do to it.
+
+Each fault strikes while callers with and without retries send. Exit code 1 if an answer was wrong, a caller
+with retries lost a request, one without got an error that is not retryable, or a replica did not come back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reliability import outcome_table, proxy, sandbox
+from reliability.faults import FAULTS, Fault
+from reliability.fleet import Fleet
+from reliability.stream import Stream, fingerprint, phantoms
+from spine_client import SpineClient, Volume
+
+_RECOVERY_S = 240.0
+
+
+class Chaos:
+    """The runs of one session, and their rows.
+
+    Parameters
+    ----------
+    fault_s : how long a fault lasts that does not pass by itself
+    settle : right answers to wait for before and after each fault
+    """
+
+    def __init__(self, fleet: Fleet, volumes: Sequence[Volume], *, fault_s: float, settle: int) -> None:
+        self._fleet, self._volumes = fleet, volumes
+        self._fault_s, self._settle = fault_s, settle
+        self.rows: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self._expected = self._without_faults()
+
+    def _without_faults(self) -> list[str]:
+        """What each volume gets while nothing is wrong: from every replica the same."""
+        answers: set[tuple[str, ...]] = set()
+        for replica in self._fleet.replicas:
+            with SpineClient(f"127.0.0.1:{replica.port}") as client:
+                labels = tuple(fingerprint(client.analyze(volume).labels) for volume in self._volumes)
+            answers.add(labels)
+        if len(answers) != 1:
+            raise RuntimeError("The replicas do not agree while nothing is wrong.")
+        return list(answers.pop())
+
+    def run(self, fault: Fault, front: str, url: str) -> None:
+        """Strike once, under load, and note the row."""
+        row: dict[str, Any] = {"fault": fault.name, "before the replicas": front}
+        if not fault.possible(self._fleet):
+            self.notes.append(f"{fault.name}: not run, this machine does not allow it.")
+            return
+        print(f"{front}: {fault.name}", flush=True)
+        with Stream(url, self._volumes, self._expected) as stream:
+            stream.wait_for(self._settle, _RECOVERY_S)
+            fault.strike(self._fleet, self._fault_s)
+            strength = self._fleet.full_strength_after(
+                fault.hits(self._fleet), self._volumes[0], self._expected[0], _RECOVERY_S
+            )
+            stream.wait_for(self._settle, _RECOVERY_S)
+        row |= stream.summary() | {"full strength after s": strength}
+        self.rows.append(row)
+        print("   " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        for kind, count in stream.failures().items():
+            self.notes.append(f"{front}, {fault.name}: {count} × {kind}")
+            print(f"   {count} × {kind}", flush=True)
+
+    def failed(self) -> list[str]:
+        """What is not as promised."""
+        return [
+            f"{row['before the replicas']}, {row['fault']}"
+            for row in self.rows
+            if row["wrong"]
+            or row["failed with retries"]
+            or row["failed without, other"]
+            or row["full strength after s"] is None
+        ]
+
+
+def main() -> int:
+    """Run the faults, print the table. Returns the exit code."""
+    arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing stays behind
+    if not sandbox.enter():
+        print("no namespaces on this machine: faults that need them are left out", file=sys.stderr)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    faults = [
+        fault for fault in FAULTS if not arguments.only or any(word in fault.name for word in arguments.only)
+    ]
+    with Fleet(arguments.replicas, arguments.out) as fleet:
+        chaos = Chaos(
+            fleet, phantoms(2), fault_s=30.0 if arguments.long else 12.0, settle=8 if arguments.long else 3
+        )
+        for _ in range(3 if arguments.long else 1):
+            _one_round(chaos, fleet, faults, arguments.front)
+    failed = chaos.failed()
+    notes = [*_ABOUT, *chaos.notes, *(f"NOT AS PROMISED: {each}" for each in failed)]
+    command = f"make chaos{' LONG=1' if arguments.long else ''}"
+    outcome_table.keep(
+        arguments.out, "chaos", title="Faults under load", command=command, rows=chaos.rows, notes=notes
+    )
+    return 1 if failed else 0
+
+
+def _one_round(chaos: Chaos, fleet: Fleet, faults: Sequence[Fault], fronts: Sequence[str]) -> None:
+    for front in fronts:
+        if front == "haproxy" and not proxy.available():
+            chaos.notes.append("HAProxy is not installed: apt-get install haproxy")
+            continue
+        for fault in faults:
+            began = time.monotonic()
+            chaos.run(fault, front, fleet.round_robin if front == "round robin" else fleet.through_proxy())
+            print(f"   took {time.monotonic() - began:.0f} s", flush=True)
+
+
+_ABOUT = (
+    "Two callers send with the SDK's retries (12 attempts), one without; every answer's label map is "
+    "compared byte for byte with the one from before.",
+    "Full strength: from the end of the fault (a kill: its moment) until each replica it hit answers a "
+    "volume rightly when asked directly.",
+    "Delay comes from a relay in user space, for kernels without netem; loss and cut are nftables' in a "
+    "network namespace of the run.",
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="reliability.chaos", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--long", action="store_true", help="three rounds, longer faults")
+    add("--replicas", type=int, default=3)
+    add("--front", nargs="+", choices=("round robin", "haproxy"), default=("round robin", "haproxy"))
+    add("--only", nargs="+", metavar="WORD", help="faults whose name has this in it")
+    add("--out", type=Path, default=Path("out/reliability"), metavar="DIR")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
