@@ -10,6 +10,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out
 SERIES ?=
 PORT   ?= 8001
+COUNT  ?= 60
 
 # numpy<2 for nvidia-pytriton and torch's CPU build are pinned there, together with everything else.
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
@@ -52,8 +53,8 @@ test: $(VENV)/.dev ## the fast tests, against a real Triton server
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	@$(BIN)/python -m pytest -m "slow and not gpu"
 
-accuracy: $(VENV)/.dev ## held-out phantoms through a running server: Dice, level names, errors in mm
-	@$(BIN)/python -m spine_training.accuracy --out $(OUT)/accuracy
+accuracy: $(VENV)/.dev ## COUNT held-out phantoms through a running server: Dice, level names, errors in mm
+	@$(BIN)/python -m spine_training.accuracy --count $(COUNT) --out $(OUT)/accuracy
 
 parity: $(VENV)/.dev ## export every kind of nnU-Net model and hold it to nnUNetPredictor: a table
 	@$(BIN)/python -m spine_export.parity --out $(OUT)/parity
