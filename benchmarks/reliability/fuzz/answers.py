@@ -24,7 +24,7 @@ DOCUMENTED = frozenset(
 NEIGHBOUR = "neighbour-7f3a9c"
 """In the id of every good request that runs beside: it may appear in no other request's answer."""
 _TELLTALE = re.compile(
-    r"Traceback|File \"|\.py\b|\.cc\b|\.hpp?\b|/(?:work|home|tmp|opt|usr|dev|root|etc|mnt|var)/|site-packages"
+    r"Traceback|File \"|\.py\b|\.cc\b|\.hpp?\b|(?<![\w.:])/[a-z][a-z0-9]*/[\w.-]|site-packages"
     r"|0x[0-9a-fA-F]{6,}|std::|" + NEIGHBOUR
 )
 MAX_DETAILS = 4096

@@ -1,0 +1,132 @@
+"""`spine batch` on a real server: client and server are killed at random, and nothing is lost or half there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from reliability.processes import alive
+from reliability.replica import Replica
+from reliability.stream import fingerprint, phantoms
+
+from spine_client import SpineClient
+from spine_client.nifti import write_nifti
+
+STUDIES, KILLS = 40, 20
+
+
+def check_whole(out: Path, expected: dict[str, str]) -> set[str]:
+    """All that is visible is complete and right; the finished studies."""
+    finished = {path.name for path in out.glob("*/")} if out.exists() else set()
+    for name in finished:
+        assert not name.startswith(".")
+        assert json.loads((out / name / "report.json").read_bytes())["kind"] == "spineserve.report"
+        labels = np.asarray(nibabel.load(out / name / "labels.nii.gz").dataobj).astype(np.uint8)
+        assert fingerprint(labels) == expected[name], name
+    return finished
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_client_and_server_killed_at_twenty_random_points(tmp_path: Path) -> None:
+    """Fifteen times the client, five times tritonserver under its supervisor, at moments drawn at random."""
+    dice, studies, out = random.Random(20), tmp_path / "studies", tmp_path / "out"
+    studies.mkdir()
+    volumes = phantoms(4)
+    for number in range(STUDIES):
+        volume = volumes[number % 4]
+        write_nifti(studies / f"study-{number:02}.nii.gz", volume.voxels, volume.affine)
+    replica = Replica(0, tmp_path)
+    replica.start()
+    try:
+        replica.wait_ready(240)
+        url = f"127.0.0.1:{replica.port}"
+        expected = reference(studies, url, tmp_path)
+        command = [sys.executable, "-m", "spine_client.cli", "batch", str(studies), "--out", str(out)]
+        command += ["--formats", "json", "nifti", "--url", url]
+        struck = kill_again_and_again(command, out, replica, dice, expected)
+        assert struck.count("client") == 15 and struck.count("server") == 5
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    finally:
+        replica.stop()
+    assert check_whole(out, expected) == set(expected)
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    with (out / "summary.csv").open(newline="") as stream:
+        assert {row["study"] for row in csv.DictReader(stream)} == set(expected)
+
+
+def reference(studies: Path, url: str, folder: Path) -> dict[str, str]:
+    """What each study's label map is, by study, as the files hold it (axes X, Y, Z)."""
+    expected: dict[str, str] = {}
+    known: dict[int, str] = {}
+    with SpineClient(url) as client:
+        for number, path in enumerate(sorted(studies.iterdir())):
+            if number % 4 not in known:
+                result = client.analyze(path)
+                write_nifti(folder / "reference.nii.gz", result.labels, result.affine)
+                labels = np.asarray(nibabel.load(folder / "reference.nii.gz").dataobj).astype(np.uint8)
+                known[number % 4] = fingerprint(labels)
+            expected[path.name] = known[number % 4]
+    return expected
+
+
+def kill_again_and_again(
+    command: list[str], out: Path, replica: Replica, dice: random.Random, expected: dict[str, str]
+) -> list[str]:
+    """Run the batch, and kill one side or the other until `KILLS` is reached."""
+    victims = ["client"] * 15 + ["server"] * 5
+    dice.shuffle(victims)
+    struck: list[str] = []
+    process: subprocess.Popen[bytes] | None = None
+    while victims:
+        if process is None or process.poll() is not None:
+            take_some_away(out, dice, expected)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(dice.uniform(0.5, 4.0))
+        if process.poll() is not None:
+            continue
+        struck.append(victims.pop())
+        if struck[-1] == "client":
+            process.kill()
+            process.wait()
+        else:
+            kill_server(replica)
+        check_whole(out, expected)
+    if process is not None:
+        process.kill()
+        process.wait()
+    return struck
+
+
+def kill_server(replica: Replica) -> None:
+    """SIGKILL to tritonserver as soon as there is one: the supervisor may just be starting it."""
+    while True:
+        try:
+            pid = replica.triton
+        except RuntimeError:
+            time.sleep(0.1)
+            continue
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+        while alive(pid):
+            time.sleep(0.05)
+        return
+
+
+def take_some_away(out: Path, dice: random.Random, expected: dict[str, str]) -> None:
+    """Where all are done there is nothing to kill: a third goes back to be done again."""
+    finished = check_whole(out, expected)
+    if finished == set(expected):
+        for name in dice.sample(sorted(finished), len(finished) // 3):
+            (out / name).rename(out.parent / f"away-{time.monotonic_ns()}-{name}")
