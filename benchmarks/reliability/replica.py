@@ -60,6 +60,7 @@ class Replica:
         """Start it; `wait_ready` waits."""
         command = [sys.executable, "-m", "spine_server.cli", "--grpc-port", str(self.port)]
         command += ["--metrics-port", str(self.metrics_port), "--log-file", str(self.logs / "triton.log")]
+        command += ["--max-restarts", "50"]  # it is hit more often than a server's life would
         if sandbox.inside():
             mounts = (
                 f"mount -t tmpfs -o size={SHM_MIB}m none /dev/shm && mount -t tmpfs -o size={LOG_KIB}k none"

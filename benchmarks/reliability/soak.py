@@ -13,7 +13,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,18 +207,18 @@ def main() -> int:
 
 def _judge(soak: Soak, arguments: argparse.Namespace) -> int:
     rows = rows_of(soak, 60.0 * arguments.minutes)
-    count: Callable[[str], int] = lambda outcome: sum(r.outcome == outcome for r in soak.records)  # noqa: E731
-    right, wrong = count("ok"), count("wrong")
+    right, wrong = (sum(each.outcome == kind for each in soak.records) for kind in ("ok", "wrong"))
+    sent = len(soak.records)
     notes = [
-        f"{len(soak.records)} volumes, one every {soak.service_s / LOAD:.2f} s ({LOAD:.0%} of what the server "
-        f"does one after the other): {right} right, {wrong} wrong, {len(soak.records) - right - wrong} failed.",
+        f"{sent} volumes, one every {soak.service_s / LOAD:.2f} s, {LOAD:.0%} of what the server does one "
+        f"after the other: {right} right, {wrong} wrong, {sent - right - wrong} failed.",
         "Medians of the second and of the last quarter of the run; latency from when a volume was "
         "due. It has no bound: other work on the machine moves it.",
     ]
     plot(soak, arguments.out / "soak.png")
     command = f"make soak MINUTES={arguments.minutes:g}"
     outcome_table.keep(arguments.out, "soak", title="Long run", command=command, rows=rows, notes=notes)
-    return 0 if right == len(soak.records) and all(row["held"] is not False for row in rows) else 1
+    return 0 if right == sent and all(row["held"] is not False for row in rows) else 1
 
 
 if __name__ == "__main__":

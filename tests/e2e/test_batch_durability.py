@@ -1,4 +1,4 @@
-"""`spine batch` on a real server: client and server are killed at random, and nothing is lost or half there."""
+"""`spine batch` on a real server: client and server are killed at random; nothing is lost or half there."""
 
 from __future__ import annotations
 
