@@ -17,7 +17,7 @@ from spine_server.errors import ServerError
 
 SOCKET_NAME = "control"
 SOCKET_PORT = 1
-"""Triton adds a port to every HTTP address; after a socket's path it is but a part of the name."""
+"""Triton wants a port with every HTTP address; for a socket it means nothing."""
 _RELOADED = "reloaded"
 
 
@@ -34,7 +34,7 @@ class ModelControl:
     """Model control of the Triton whose run folder is `run_folder`."""
 
     def __init__(self, run_folder: Path) -> None:
-        self._path = run_folder / f"{SOCKET_NAME}:{SOCKET_PORT}"
+        self._path = run_folder / SOCKET_NAME
 
     def reload(self, model: str, *, timeout_s: float) -> None:
         """Start new processes for `model`, hand requests over to them, end the old ones.

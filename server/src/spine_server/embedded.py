@@ -20,11 +20,13 @@ from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
 from spine_server.ports import LOOPBACK, with_ports_chosen
-from spine_server.processes import mapped_files
+from spine_server.processes import mapped_files, stubs_of
 from spine_server.repository import Entry, default_repository, entry_models
 from spine_server.run_folder import lay_out_backends
 
-_ANY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}
+_LINGER_S = 3.0
+"""Between the end of the last stage and Triton's own."""
+_ANY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "[::1]"}  # nosec B104: nothing listens by it
 
 
 class EmbeddedTriton:
@@ -223,17 +225,31 @@ class EmbeddedTriton:
             )
 
     def _end_process(self, process: subprocess.Popen[str]) -> bool:
-        clean = True
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        try:
-            process.wait(timeout=self.options.stop_timeout_s + 5.0)
-        except subprocess.TimeoutExpired:
-            clean = False
+        clean = self._wait_for_end(process, time.monotonic() + self.options.stop_timeout_s + 5.0)
         with contextlib.suppress(ProcessLookupError):  # the stubs share Triton's session; none may outlive it
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return clean
+
+    def _wait_for_end(self, process: subprocess.Popen[str], deadline: float) -> bool:
+        """Wait for a Triton that was told to stop; False if it had not done all it could by `deadline`.
+
+        Where a request was in a stage that died, Triton waits in vain for its answer to be counted. But its
+        stages end only when no request is in them: when the last has gone, there is nothing to wait for.
+        """
+        had_stages, idle_since = bool(stubs_of(process.pid)), time.monotonic()
+        while process.poll() is None:
+            now = time.monotonic()
+            if not had_stages or stubs_of(process.pid):
+                idle_since = now
+            elif now - idle_since > _LINGER_S:
+                return True
+            if now > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     @staticmethod
     def _url(host: str, port: int) -> str:
