@@ -1,4 +1,4 @@
-"""A disc's mean signal relative to the cerebrospinal fluid beside it, for images in which that fluid is bright.
+"""A disc's mean signal relative to the cerebrospinal fluid beside it, where that fluid is bright.
 
 Definition: mean of the image over the disc's voxels in the midsagittal slices, divided by the signal of the
 fluid in the canal of the same slices within ±20 mm along the spine, so that a coil's fading along the body

@@ -105,7 +105,7 @@ def _measured(scene: Scene, i: int) -> DiscMeasurement:
 def _canal_at_body(
     scene: Scene, i: int, bone: Bone, discs: Mapping[int, DiscMeasurement]
 ) -> CanalCourse | None:
-    """The canal behind vertebral body `i`; None behind C2 and the sacrum, and where the view cuts the body."""
+    """The canal behind vertebral body `i`; None behind C2, the sacrum, and a body cut by the view."""
     if bone.kind is not Kind.BODY or not bone.seen or _cut(scene, bone.voxels).along:
         return None
     above, below = (discs[k].frame if k in discs else None for k in (i - 1, i))

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinecore.contract import FINDINGS, one_bytes
+from spinecore.document import Document
 from spinecore.errors import InputError
-from spinecore.findings import Document
 from spinecore.report import build_report, schema_errors
 
 MAX_FINDINGS_BYTES = 2**20

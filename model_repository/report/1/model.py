@@ -8,6 +8,7 @@ import numpy as np
 
 from spine_server.model_support import Array, Stage, StageRequest, call_network
 from spinecore import contract
+from spinecore.calibration import Calibration
 from spinecore.errors import InputError
 from spinecore.findings_codec import decode_findings
 from spinecore.report import build_report
@@ -19,12 +20,13 @@ class TritonPythonModel(Stage):
     """FINDINGS, PATCHES and the seconds of the stages before -> REPORT."""
 
     def load(self) -> None:
-        """Read where the networks come from, which every report states."""
+        """Read where the networks come from, which every report states, and their standard errors."""
         self.network = self.parameters["network"]
         self.models = {
             "segmentation": self.provenance(self.parameters["segmentation"], "network.json"),
             "measurement": self.provenance(self.network, "measure.json"),
         }
+        self.calibration = Calibration.load(self.model_file(self.network, "measure.json"), self.models)
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Measure the patches and write the report of one volume."""
@@ -41,6 +43,7 @@ class TritonPythonModel(Stage):
             heights_mm=heights,
             canal_ap_mm=diameters,
             models=self.models,
+            calibration=self.calibration,
             request_id=request.id,
             timings_s=request.stage_seconds() | {"measure": time.monotonic() - started},
         )

@@ -1,8 +1,8 @@
 """Draws the vertebrae of one patient: sizes, poses, shapes and the state of the discs.
 
-Vertebrae are counted from below: 0…4 are S5…S1, 5…9 L5…L1, 10…21 T12…T1, 22…26 C7…C3, 27 is C2; `variants` has
-the exceptions. Disc k lies between vertebra k and k + 1. Sizes and angles are those of the prototype whose phantoms carried over to
-real MRI.
+Vertebrae are counted from below: 0…4 are S5…S1, 5…9 L5…L1, 10…21 T12…T1, 22…26 C7…C3, 27 is C2; `variants`
+has the exceptions. Disc k lies between vertebra k and k + 1. Sizes and angles are those of the prototype
+whose phantoms carried over to real MRI.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ The definitions are those of `spinecore.measure`:
 * Disc height at a fraction t of the way from the posterior (0) to the anterior midpoint (1): distance of
   the two endplate surfaces along `e_s` in the midsagittal plane; posterior 0.15, middle 0.5, anterior 0.85,
   mean over 0.1…0.9.
-* Canal AP diameter of a disc or a body: chord of the canal through its centre line where the level's mid plane
-  meets it, perpendicular to the centre line (its course over ±`TANGENT_REACH_MM`), in the level's midsagittal
-  plane. A body's mid plane halves it between its endplates.
+* Canal AP diameter of a disc or a body: chord of the canal through its centre line where the level's mid
+  plane meets it, perpendicular to the centre line (its course over ±`TANGENT_REACH_MM`), in the level's
+  midsagittal plane. A body's mid plane halves it between its endplates.
 * Smallest canal AP diameter of a level: the smallest such chord over the stretch of the centre line that is
   nearer to this level's crossing than to those of its neighbours (bodies and discs by turns).
 """
@@ -223,7 +223,8 @@ def _disc_truth(column: Column, canal: CanalLevel, index: int, view: View) -> Di
         anterior_mm=float(heights[0]), middle_mm=float(heights[1]), posterior_mm=float(heights[2]),
         mean_mm=float(heights[3:].mean()), height_lines_lps_mm=view.out(lines[:3]),
         canal_ap_mm=float(np.linalg.norm(chord[1] - chord[0])), canal_ap_line_lps_mm=view.out(chord),
-        canal_min_ap_mm=canal.min_ap_mm, degenerate=state.degenerate, stenosis=state.stenosis, complete=view.holds(outline),
+        canal_min_ap_mm=canal.min_ap_mm, degenerate=state.degenerate, stenosis=state.stenosis,
+        complete=view.holds(outline),
     )  # fmt: skip
 
 
@@ -282,7 +283,7 @@ def canal_chord(curve: ColumnCurve, canal: Canal, level: DiscGeometry, s_mm: flo
 
 
 def _across(curve: ColumnCurve, canal: Canal, s: F64, left: F64) -> F64:
-    """(N, 3) anterior vectors, of any length, across the canal's centre line and `left` (3,) at arc lengths `s`."""
+    """(N, 3) anterior vectors, of any length, across the canal's centre line at arc lengths `s`."""
     ends = [centre_line(curve, canal, s + reach) for reach in (-TANGENT_REACH_MM, TANGENT_REACH_MM)]
     return np.cross(left, ends[1] - ends[0])
 

@@ -53,9 +53,9 @@ class Variant:
 
 def draw_variant(rng: np.random.Generator, config: PhantomConfig) -> Variant:
     """Draw what is unusual about a patient; by default nothing is."""
-    kinds = [kind for kind in get_args(VariantKind) if kind != "usual"]
-    drawn = kinds[int(rng.integers(len(kinds)))] if rng.random() < config.transitional else "usual"
-    kind: VariantKind = config.variant or drawn
+    kinds: tuple[VariantKind, ...] = get_args(VariantKind)
+    unusual = kinds[int(rng.integers(1, len(kinds)))]  # the first is the usual one
+    kind = config.variant or (unusual if rng.random() < config.transitional else kinds[0])
     closed, slit = rng.random(SLOTS) < config.fused, rng.random(SLOTS) < 0.5
     s1 = TOP_SACRAL[kind]
     usable = [k for k in range(s1 + 1, HIGHEST_FUSED + 1) if closed[k]]

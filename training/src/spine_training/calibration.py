@@ -1,0 +1,279 @@
+"""Fit the standard errors that reports state: how far measurements lie from the truth on unseen phantoms.
+
+    python -m spine_training.calibration
+
+Validation phantoms (seeds from 10100; neither network's training or choice of a checkpoint has seen them)
+go through the networks of a model repository exactly as a request does: preprocessing, segmentation,
+clean-up, naming, geometry, the CNN on the patches cut from all that. The residuals' spread, by quantity,
+region and slice thickness, is written as ``"calibration"`` into the measurement network's ``measure.json``,
+with the hashes of both networks. Run it again whenever one of them is exported anew.
+
+A group's spread is drawn towards the one of its quantity over all groups as if that had been seen in
+`PRIOR_COUNT` more discs, so that a few discs do not decide. Residuals beyond `OUTLIER_MM` are counted and
+left out: those discs were found wrong, and no standard error speaks of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from spine_training.dataset import VALIDATION_SEEDS, phantom_config
+from spine_training.evaluate import SegmentationModel
+from spinecore.calibration import (
+    ANY_REGION,
+    BODY_QUANTITIES,
+    FORMAT,
+    PLACES,
+    QUANTITIES,
+    REGIONS,
+    SLICES,
+    THICK_MM,
+)
+from spinecore.findings import identify
+from spinecore.geometry import Volume
+from spinecore.phantom import make_phantom
+from spinecore.report import CANAL_RANGE_MM, HEIGHT_RANGE_MM
+
+if TYPE_CHECKING:
+    from spinecore.phantom import DiscTruth, Phantom, PhantomConfig, Region
+
+FIRST_SEED = VALIDATION_SEEDS[100]
+TURNS: tuple[Region, ...] = ("lumbar", "cervical", "thoracic")
+MATCH_MM = 6.0
+OUTLIER_MM = 6.0
+PRIOR_COUNT = 20
+SIDE_FLAG = "cut_at_the_side"
+MIN_FLAGGED = 10  # fewer flagged discs fix no factor
+
+Patches = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Found minus true in mm of one quantity of one level; cnn None where there is no such value."""
+
+    quantity: str
+    region: str
+    slices: str
+    flagged: bool
+    geometric: float
+    cnn: float | None
+
+
+@dataclass(frozen=True)
+class MeasurementModel:
+    """An exported measurement CNN: `measure.json`, and heights (N, 4) and canal (N,) of patches."""
+
+    description: dict[str, Any]
+    compiled: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> MeasurementModel:
+        """Read ``<repository>/measure_cnn/1``."""
+        compiled = openvino.Core().compile_model(folder / "model.onnx", "CPU")
+        return cls(json.loads((folder / "measure.json").read_text(encoding="utf-8")), compiled)
+
+    def measure(self, patches: Patches) -> NDArray[np.float64]:
+        """(N, 5) mm: heights in the order of `PLACES`, canal AP."""
+        answer = self.compiled([patches])
+        parts = [answer["DISC_HEIGHT_MM"], answer["CANAL_AP_MM"]]
+        return np.asarray(np.concatenate(parts, axis=1), np.float64)
+
+
+def calibration_config(index: int) -> PhantomConfig:
+    """Phantom `index`: a validation phantom, the regions by turns."""
+    return replace(phantom_config(FIRST_SEED + index), region=TURNS[index % len(TURNS)])
+
+
+def residuals(phantom: Phantom, classes: NDArray[np.uint8], cnn: MeasurementModel) -> Iterator[Residual]:
+    """All residuals of one phantom whose class map (Z, Y, X) a network predicted."""
+    found = identify(classes, Volume(phantom.image[None], phantom.affine))
+    slices = SLICES[int(max(phantom.config.spacing_mm or (0.0,)) >= THICK_MM)]
+    discs = found.document["discs"]
+    measured = cnn.measure(found.patches) if discs else np.zeros((0, 5))
+    for entry, values in zip(discs, measured, strict=False):
+        truth = _nearest(entry, [d for d in phantom.truth.discs if d.complete])
+        if truth is not None:
+            flagged = SIDE_FLAG in entry["flags"]
+            for quantity, geometric, network, true in _disc_values(entry, values, truth):
+                other = network - true if network is not None else None
+                yield Residual(quantity, REGIONS[truth.name[0]], slices, flagged, geometric - true, other)
+    bodies = [v for v in phantom.truth.vertebrae if v.complete and v.canal_in_view and v.name[0] in REGIONS]
+    for entry in found.document["vertebrae"]:
+        body = _nearest(entry, bodies)
+        if body is None:
+            continue
+        for quantity, true in zip(BODY_QUANTITIES, (body.canal_ap_mm, body.canal_min_ap_mm), strict=True):
+            value = entry[quantity.removeprefix("body_") + "_mm"]["geometric"]
+            if value is not None and true is not None:
+                yield Residual(quantity, REGIONS[body.name[0]], slices, False, value - true, None)
+
+
+def _nearest(entry: dict[str, Any], truths: Sequence[Any]) -> Any:
+    """The truth whose centre lies within `MATCH_MM` of what was found, or None."""
+    away = [float(np.linalg.norm(t.centroid_lps_mm - entry["centroid_lps_mm"])) for t in truths]
+    nearest = int(np.argmin(away)) if away else -1
+    return truths[nearest] if away and away[nearest] < MATCH_MM else None
+
+
+def _disc_values(
+    entry: dict[str, Any], cnn: NDArray[np.float64], truth: DiscTruth
+) -> Iterator[tuple[str, float, float | None, float]]:
+    """Quantity, geometric value, CNN's value and truth of one disc, where there is a geometric value."""
+    heights, canal = entry["height_mm"]["geometric"], entry["canal_ap_mm"]["geometric"]
+    for place, value in zip(PLACES, cnn[:4], strict=True):
+        if heights[place] is not None and entry["complete"]:
+            network = float(value) if HEIGHT_RANGE_MM[0] < value < HEIGHT_RANGE_MM[1] else None
+            yield f"height_{place}", heights[place], network, getattr(truth, f"{place}_mm")
+    if canal is not None:
+        network = float(cnn[4]) if CANAL_RANGE_MM[0] < cnn[4] < CANAL_RANGE_MM[1] else None
+        yield "canal_ap", canal, network, truth.canal_ap_mm
+    smallest = entry["canal_min_ap_mm"]["geometric"]
+    if smallest is not None:
+        yield "canal_min_ap", smallest, None, truth.canal_min_ap_mm
+
+
+def fit(rows: Sequence[Residual]) -> dict[str, Any]:
+    """``spread_mm`` and ``flag_factors`` of the table, and how many residuals were left out."""
+    kept = [r for r in rows if max(abs(r.geometric), abs(r.cnn or 0.0)) <= OUTLIER_MM]
+    plain = [r for r in kept if not r.flagged]
+    spreads: dict[str, Any] = {}
+    for quantity in QUANTITIES:
+        every = [r for r in plain if r.quantity == quantity]
+        if not every:
+            continue
+        regions = {}
+        for region in (*REGIONS.values(), ANY_REGION):
+            of_region = [r for r in every if region in (r.region, ANY_REGION)]
+            regions[region] = {s: _spread([r for r in of_region if r.slices == s], every) for s in SLICES}
+        spreads[quantity] = regions
+    return {
+        "spread_mm": spreads,
+        "flag_factors": _flag_factors(kept),
+        "left_out": len(rows) - len(kept),
+    }
+
+
+def _spread(group: Sequence[Residual], every: Sequence[Residual]) -> dict[str, Any]:
+    """One group's row, drawn towards the one of `every`; with the plain mean residual for the reader."""
+    row: dict[str, Any] = {"count": len(group), "geometric": _drawn(_geometric(group), _geometric(every))}
+    if group:
+        row["geometric_bias"] = round(float(_geometric(group).mean()), 3)
+    pairs, all_pairs = _pairs(group), _pairs(every)
+    if len(all_pairs):
+        row["cnn"] = _drawn(pairs[:, 1], all_pairs[:, 1])
+        row["correlation"] = round(float(_correlation(pairs, all_pairs)), 3)
+        if len(pairs):
+            row["cnn_bias"] = round(float(pairs[:, 1].mean()), 3)
+    return row
+
+
+def _geometric(rows: Sequence[Residual]) -> NDArray[np.float64]:
+    return np.array([r.geometric for r in rows])
+
+
+def _pairs(rows: Sequence[Residual]) -> NDArray[np.float64]:
+    """(N, 2) geometric and CNN residuals where there are both."""
+    return np.array([(r.geometric, r.cnn) for r in rows if r.cnn is not None]).reshape(-1, 2)
+
+
+def _drawn(group: NDArray[np.float64], every: NDArray[np.float64]) -> float:
+    """Root mean square of `group`, with `PRIOR_COUNT` more residuals of the size of `every`'s."""
+    prior = float((every**2).mean())
+    return round(float(np.sqrt(((group**2).sum() + PRIOR_COUNT * prior) / (len(group) + PRIOR_COUNT))), 3)
+
+
+def _correlation(group: NDArray[np.float64], every: NDArray[np.float64]) -> float:
+    """Of the residuals about 0 (a common bias counts), drawn towards the one of `every`."""
+
+    def products(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array(
+            [(pairs[:, 0] * pairs[:, 1]).sum(), (pairs[:, 0] ** 2).sum(), (pairs[:, 1] ** 2).sum()]
+        )
+
+    cross, first, second = products(group) + products(every) * PRIOR_COUNT / len(every)
+    return float(cross / np.sqrt(first * second))
+
+
+def _flag_factors(rows: Sequence[Residual]) -> dict[str, float]:
+    """How much larger the residuals of flagged discs are than those of others; at least 1."""
+    flagged = [r for r in rows if r.flagged]
+    if len({id(r) for r in flagged}) < MIN_FLAGGED * 5:
+        return {}
+    ratios = []
+    for quantity in QUANTITIES:
+        ours = _geometric([r for r in flagged if r.quantity == quantity])
+        others = _geometric([r for r in rows if r.quantity == quantity and not r.flagged])
+        if len(ours) and len(others):
+            ratios.append((ours**2).mean() / (others**2).mean())
+    return {SIDE_FLAG: round(max(float(np.sqrt(np.mean(ratios))), 1.0), 3)}
+
+
+def calibrate(repository: Path, phantoms: int) -> dict[str, Any]:
+    """Fit the table of the networks in `repository` and write it into their ``measure.json``."""
+    segmentation = SegmentationModel.load(repository / "nnunet" / "1")
+    cnn = MeasurementModel.load(repository / "measure_cnn" / "1")
+    rows: list[Residual] = []
+    started = time.monotonic()
+    for index, phantom in enumerate(_phantoms(range(phantoms))):
+        classes = segmentation.classes(Volume(phantom.image[None], phantom.affine))
+        rows += residuals(phantom, classes, cnn)
+        print(f"{index + 1} of {phantoms} phantoms, {time.monotonic() - started:.0f} s", flush=True)
+    network = json.loads((repository / "nnunet" / "1" / "network.json").read_text(encoding="utf-8"))
+    table = {
+        "format": FORMAT,
+        "segmentation_sha256": network["sha256"],
+        "measurement_sha256": cnn.description["sha256"],
+        "phantoms": phantoms,
+        "discs": sum(r.quantity == "height_mean" for r in rows),
+        "seeds": f"{FIRST_SEED}-{FIRST_SEED + phantoms - 1}",
+        **fit(rows),
+    }
+    path = repository / "measure_cnn" / "1" / "measure.json"
+    path.write_text(json.dumps({**cnn.description, "calibration": table}, indent=1) + "\n", encoding="utf-8")
+    return table
+
+
+def _phantoms(indices: Iterable[int]) -> Iterator[Phantom]:
+    """The phantoms, drawn ahead in a second process."""
+    with ProcessPoolExecutor(1) as pool:
+        yield from pool.map(make_phantom, map(calibration_config, indices))
+
+
+def summary(table: dict[str, Any]) -> str:
+    """The table as text: standard error of geometry / CNN in mm."""
+    lines = [f"{'':<18}" + "".join(f"{r + ' ' + s:>18}" for r in REGIONS.values() for s in SLICES)]
+    for quantity, regions in table["spread_mm"].items():
+        rows = [regions[region][slices] for region in REGIONS.values() for slices in SLICES]
+        cells = [f"{row['geometric']:.2f} / {row['cnn']:.2f}" if "cnn" in row else f"{row['geometric']:.2f}"
+                 for row in rows]  # fmt: skip
+        lines.append(f"{quantity:<18}" + "".join(f"{cell:>18}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m spine_training.calibration", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--phantoms", type=int, default=48, help="how many (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    table = calibrate(options.repository, options.phantoms)
+    print(summary(table))
+    print(f"{table['discs']} discs of {table['phantoms']} phantoms; {table['left_out']} residuals beyond "
+          f"{OUTLIER_MM:g} mm left out")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
