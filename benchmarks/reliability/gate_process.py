@@ -14,17 +14,17 @@ HEADER = "triton-grpc-protocol-api-key"
 
 
 class GateProcess:
-    """``python -m spine_server.gate`` on free loopback ports; with API keys, and with TLS if `tls` is given.
+    """``python -m spine_server.gate`` on free loopback ports; with API keys, and with what `options` say.
 
     Parameters
     ----------
     triton : ``host:port`` of Triton
     models : what callers may use
-    tls : the gate's own TLS options, e.g. ``["--tls-cert", "…"]``
+    options : further ones of the gate, e.g. ``["--tls-cert", "…"]``
     """
 
     def __init__(
-        self, triton: str, *, models: Sequence[str] = ("spine_mri",), tls: Sequence[str] = ()
+        self, triton: str, *, models: Sequence[str] = ("spine_mri",), options: Sequence[str] = ()
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="gate-")
         self.keys = Path(self._folder.name)
@@ -42,7 +42,7 @@ class GateProcess:
         ]
         for model in models:
             words += ["--model", model]
-        command = [sys.executable, "-m", "spine_server.gate", *words, *tls]
+        command = [sys.executable, "-m", "spine_server.gate", *words, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         first = self.process.stdout.readline()

@@ -59,7 +59,7 @@ def mutual(server: EmbeddedTriton, authority: Authority) -> Iterator[GateProcess
         "--tls-client-ca",
         str(files["ca"]),
     ]
-    with GateProcess(server.grpc_url, tls=tls) as gate:
+    with GateProcess(server.grpc_url, options=tls) as gate:
         yield gate
 
 

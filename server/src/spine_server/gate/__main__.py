@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-keys", type=Path, metavar="DIR", help="one valid key in each file; read again on change")
     add("--max-request-mib", type=int, default=1024, help="larger requests are refused (default: 1024)")
     add("--max-concurrent", type=int, default=32, help="studies at once (default: 32)")
+    add(
+        "--max-receive",
+        dest="max_receive_s",
+        type=float,
+        default=120.0,
+        help="for a request (default: 120 s)",
+    )
     add("--max-connection-age", dest="max_connection_age_s", type=float, default=300.0, help="default: 300 s")
     add("--drain", dest="drain_s", type=float, default=120.0, help="for requests in flight (default: 120 s)")
     return parser

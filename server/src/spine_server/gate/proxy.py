@@ -27,9 +27,11 @@ _STATUS = {
     "key": grpc.StatusCode.UNAUTHENTICATED,
     "busy": grpc.StatusCode.UNAVAILABLE,
     "malformed": grpc.StatusCode.INVALID_ARGUMENT,
+    "slow": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _ACCESS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 _BUSY = Refusal("busy", "As many studies as allowed are under way; try again.")
+_SLOW = Refusal("slow", "The request did not come in within the time allowed.")
 _NO_KEY = Refusal("key", f"A valid key is needed in the metadata {HEADER}.")
 
 
@@ -46,6 +48,7 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]
     models : names that callers may use
     keys : None where no key is asked for
     max_concurrent : studies passed on at once; more are refused as busy, to be tried again
+    max_receive_s : for a whole message to come in: a slow sender holds one of those places
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]
         models: Collection[str],
         keys: KeyRing | None,
         max_concurrent: int,
+        max_receive_s: float,
         metrics: GateMetrics,
     ) -> None:
         self._triton = triton
         self._models = frozenset(models)
         self._keys = keys
         self._max_concurrent = max_concurrent
+        self._max_receive_s = max_receive_s
         self._metrics = metrics
         self._inflight = 0
 
@@ -113,7 +118,10 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._metrics.inflight.set(self._inflight)
 
     async def _checked(self, method: str, messages: AsyncIterator[bytes], context: Any) -> bytes:
-        request = await _only_message(messages)
+        try:
+            request = await asyncio.wait_for(_only_message(messages), self._max_receive_s)
+        except asyncio.TimeoutError:
+            await self._refuse(context, _SLOW)
         if request is None:
             await self._refuse(context, Refusal("malformed", "Exactly one message is expected."))
         if refusal := rules.model_refusal(method, request, models=self._models):

@@ -33,6 +33,7 @@ class GateOptions:
     api_keys : folder of keys, one per file; None asks for none
     max_request_mib : larger messages are refused by gRPC itself
     max_concurrent : studies at once
+    max_receive_s : for a whole request to come in
     max_connection_age_s : callers reconnect this often
     drain_s : for requests in flight after the order to stop
     """
@@ -47,6 +48,7 @@ class GateOptions:
     api_keys: Path | None = None
     max_request_mib: int = 1024
     max_concurrent: int = 32
+    max_receive_s: float = 120.0
     max_connection_age_s: float = 300.0
     drain_s: float = 120.0
 
@@ -82,6 +84,7 @@ class GateServer:
             models=options.models,
             keys=KeyRing(options.api_keys) if options.api_keys else None,
             max_concurrent=options.max_concurrent,
+            max_receive_s=options.max_receive_s,
             metrics=self.metrics,
         )
         self._server = grpc.aio.server(handlers=[gate], options=_server_options(options))
