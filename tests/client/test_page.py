@@ -101,9 +101,9 @@ def test_page_needs_nothing_from_elsewhere_and_no_text_becomes_code(tmp_path: Pa
     assert page.count("</script>") == 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A real Chromium without a window."""
+    """A real Chromium without a window; each test opens a page of its own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
@@ -169,3 +169,45 @@ def test_page_of_an_image_without_a_spine_opens_too(browser: Any, tmp_path: Path
     assert "No disc was found" in page.inner_text("#discs")
     assert page.locator("#warningBlock").is_hidden()
     assert problems == []
+
+
+def _printed(page: Any) -> tuple[list[Image.Image], str]:
+    """The pages as pictures, 36 pixels per inch, and all their text."""
+    pdfium = pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")
+    document = pdfium.PdfDocument(page.pdf(prefer_css_page_size=True))
+    text = "\n".join(sheet.get_textpage().get_text_range() for sheet in document)
+    return [sheet.render(scale=0.5).to_pil().convert("RGB") for sheet in document], text
+
+
+def test_print_is_one_page_with_the_picture_shown_and_everything_said(browser: Any, tmp_path: Path) -> None:
+    write_page(made_result(), tmp_path / "report.html")
+    page, problems = _opened(browser, tmp_path / "report.html")
+    page.uncheck("#switch-canal")
+    page.fill("#slider", "5")
+    page.wait_for_function("document.body.dataset.drawn === '5'")
+    (sheet,), text = _printed(page)
+    assert ((sheet.width, sheet.height), problems) == ((298, 421), [])  # A4
+    for said in (
+        "not a medical device",
+        "L4/L5",
+        "9.1",
+        "14.2",
+        "5 of 12",
+        "spine-demo",
+        "demonstration",
+        "0123",
+    ):
+        assert said in text
+    assert "bodies" in text and "canal\r" not in text  # what is switched off is not in the legend
+    pixels = np.asarray(sheet).astype(int)
+    assert (pixels.max(axis=2) - pixels.min(axis=2) > 60).mean() > 0.005  # colours are printed
+    assert (pixels.min(axis=2) > 250).mean() > 0.5  # on white
+
+
+def test_print_of_a_whole_spine_repeats_the_headings_of_its_table(browser: Any, tmp_path: Path) -> None:
+    disc = made_result().report.raw["discs"][0]
+    write_page(made_result(discs=[disc] * 24), tmp_path / "report.html")
+    page, _ = _opened(browser, tmp_path / "report.html")
+    sheets, text = _printed(page)
+    assert len(sheets) == 2
+    assert (text.count("L4/L5"), text.count("mean CNN")) == (24, 2)
