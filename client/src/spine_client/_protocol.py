@@ -126,6 +126,8 @@ class Call(Generic[T]):
         if not error.retryable or self.attempt >= self._retry.max_attempts:
             raise error
         pause_s = self._retry.pause_s(self.attempt)
+        if isinstance(error, ServerUnavailable) and error.retry_after_s is not None:
+            pause_s += error.retry_after_s  # and not all who were told the same at the same moment
         if pause_s >= self.deadline.remaining_s:
             raise error
         return pause_s

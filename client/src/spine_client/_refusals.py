@@ -14,6 +14,14 @@ from spine_client.errors import (
 )
 
 _CODED = re.compile(r"\[spineserve:([a-z0-9_]+)\][ \t]*([^\r\n]{0,400})")
+_RETRY_AFTER = re.compile(r"\s*\[retry_after_s=(\d{1,4}(?:\.\d{1,3})?)\]")
+"""How a server that is busy says when to come back, at the end of its sentence."""
+_FULL = "Exceeds maximum queue size"
+"""Triton's own words for a full queue, which can carry no hint of ours."""
+_FULL_PAUSE_S = 1.0
+_DEAD_STAGE = ("Stub process", "is not healthy")
+"""Triton's words, under INTERNAL, where a stage's process has died; the supervisor brings it back in seconds."""
+_DEAD_STAGE_PAUSE_S = 2.0
 _RESTRICTED = "protocol is restricted"
 """Triton refuses a missing API key as UNAVAILABLE with these words."""
 
@@ -46,6 +54,11 @@ def error_from_status(status: str, details: str, request_id: str | None) -> Spin
         return _coded_error(status, coded[1], coded[2].strip(), request_id)
     if status == "UNAVAILABLE" and _RESTRICTED in details:
         status = "PERMISSION_DENIED"
+    if status == "UNAVAILABLE" and _FULL in details:
+        return ServerUnavailable("the server is full", request_id=request_id, retry_after_s=_FULL_PAUSE_S)
+    if status == "INTERNAL" and all(words in details for words in _DEAD_STAGE):
+        message = "a part of the server has died and is being brought back"
+        return ServerUnavailable(message, request_id=request_id, retry_after_s=_DEAD_STAGE_PAUSE_S)
     if status in _REFUSALS:
         return RequestRejected(status.lower(), _REFUSALS[status], request_id=request_id)
     kind, message = _STATUS.get(
@@ -57,7 +70,9 @@ def error_from_status(status: str, details: str, request_id: str | None) -> Spin
 
 def _coded_error(status: str, code: str, sentence: str, request_id: str | None) -> SpineClientError:
     if status == "UNAVAILABLE":
-        return ServerUnavailable(sentence, request_id=request_id)
+        hint = _RETRY_AFTER.search(sentence)
+        after_s = float(hint[1]) if hint else None
+        return ServerUnavailable(_RETRY_AFTER.sub("", sentence), request_id=request_id, retry_after_s=after_s)
     if code in ("internal", "model", "out_of_memory"):
         return ServerFailed(sentence, request_id=request_id)
     if code in ("cancelled", "deadline"):

@@ -25,7 +25,8 @@ class RetryPolicy:
     =======================================  =====================================================
 
     Only refusals that happen before work is done, or that end it without effect, are retried; bad input,
-    refused access and failures of the server are not. Every attempt carries the same request id.
+    refused access and failures of the server are not. Where a busy server says when to come back, the pause
+    is added to that. Every attempt carries the same request id.
     """
 
     max_attempts: int = 4

@@ -60,9 +60,18 @@ class MissingExtra(SpineClientError, ImportError):
 
 
 class ServerUnavailable(SpineClientError):
-    """No server answered, or it is starting, draining or full."""
+    """No server answered, or it is starting, draining or full.
+
+    `retry_after_s` is when to come back, where the server said so; the SDK's own retries heed it.
+    """
 
     retryable = True
+
+    def __init__(
+        self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
 
 
 class AccessRefused(SpineClientError):

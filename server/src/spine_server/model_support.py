@@ -31,6 +31,11 @@ from spinecore.network_spec import NetworkSpec
 
 Array = NDArray[Any]
 
+MEMORY_RETRY_S = 5.0
+"""After this a study that took the memory has usually ended."""
+NETWORK_RETRY_S = 2.0
+"""After this the supervisor has usually brought a dead network back."""
+
 
 class CancelledError(Exception):
     """The caller no longer waits for this request."""
@@ -171,20 +176,20 @@ def _classify(error: Exception, stage: str) -> tuple[str, Any, str]:
         return (
             wire_errors.OUT_OF_MEMORY,
             status.UNAVAILABLE,
-            f"The stage {stage} ran out of memory; try again later.",
+            wire_errors.with_retry_hint(f"The stage {stage} ran out of memory.", MEMORY_RETRY_S),
         )
     if isinstance(error, NetworkCallError):
-        return wire_errors.INTERNAL, error.status, str(error)
+        sentence = wire_errors.with_retry_hint(str(error), NETWORK_RETRY_S)
+        return wire_errors.UNAVAILABLE, status.UNAVAILABLE, sentence
     sentence = f"The stage {stage} failed unexpectedly; the server's log tells more under the request's id."
     return wire_errors.INTERNAL, status.INTERNAL, sentence
 
 
 class NetworkCallError(Exception):
-    """A network that a stage called answered with an error; `status` is Triton's code of it."""
+    """A network that a stage called answered with an error: it has died, or is being loaded anew."""
 
-    def __init__(self, network: str, status: Any) -> None:
+    def __init__(self, network: str) -> None:
         super().__init__(f"The network {network} did not answer a patch.")
-        self.status = status
 
 
 def call_network(
@@ -211,7 +216,7 @@ def call_network(
         pb_utils.Logger.log_error(
             f"request={request.id or '-'} network={network} error={response.error().message()}"
         )
-        raise NetworkCallError(network, response.error().code())
+        raise NetworkCallError(network)
     return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
 
 

@@ -14,6 +14,8 @@ CANCELLED = "cancelled"
 """The caller gave up, or its deadline passed, while the request was worked on."""
 OUT_OF_MEMORY = "out_of_memory"
 """The stage could not get the memory it needed."""
+UNAVAILABLE = "unavailable"
+"""A network that the stage calls does not answer; the supervisor brings it back."""
 INTERNAL = "internal"
 """Unexpected; the server's log has the details under the request id."""
 
@@ -24,6 +26,11 @@ _MAX_ID_LENGTH = 64
 def wire_message(code: str, sentence: str) -> str:
     """The text of an error, on one line."""
     return f"[spineserve:{code}] {' '.join(sentence.split())}"
+
+
+def with_retry_hint(sentence: str, retry_after_s: float) -> str:
+    """A sentence that tells the SDK when to come back."""
+    return f"{sentence} [retry_after_s={retry_after_s:g}]"
 
 
 def safe_request_id(request_id: str) -> str:
