@@ -60,9 +60,8 @@ class Chaos:
         with Stream(url, self._volumes, self._expected) as stream:
             stream.wait_for(self._settle, _RECOVERY_S)
             fault.strike(self._fleet, self._fault_s)
-            strength = self._fleet.full_strength_after(
-                fault.hits(self._fleet), self._volumes[0], self._expected[0], _RECOVERY_S
-            )
+            hit = fault.hits(self._fleet)
+            strength = self._fleet.full_strength_after(hit, self._volumes[0], self._expected[0], _RECOVERY_S)
             stream.wait_for(self._settle, _RECOVERY_S)
         row |= stream.summary() | {"full strength after s": strength}
         self.rows.append(row)
@@ -95,7 +94,7 @@ def main() -> int:
     ]
     with Fleet(arguments.replicas, arguments.out) as fleet:
         chaos = Chaos(
-            fleet, phantoms(2), fault_s=30.0 if arguments.long else 12.0, settle=8 if arguments.long else 3
+            fleet, phantoms(2), fault_s=30.0 if arguments.long else 12.0, settle=8 if arguments.long else 2
         )
         for _ in range(3 if arguments.long else 1):
             _one_round(chaos, fleet, faults, arguments.front)

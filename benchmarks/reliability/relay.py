@@ -64,11 +64,14 @@ class Relay:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
         sending = asyncio.ensure_future(self._send_later(queue, writer))
-        with contextlib.suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                await queue.put((self._loop.time() + self.delay_s, data))
-        await queue.put((self._loop.time() + self.delay_s, b""))
-        await sending
+        try:
+            with contextlib.suppress(OSError):
+                while data := await reader.read(_CHUNK):
+                    await queue.put((self._loop.time() + self.delay_s, data))
+            await queue.put((self._loop.time() + self.delay_s, b""))
+            await sending
+        finally:
+            sending.cancel()
 
     async def _send_later(
         self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
