@@ -20,7 +20,13 @@ from spine_client import _contract as contract
 from spine_client._refusals import error_from_status
 from spine_client._report_parser import parse_report
 from spine_client.config import RetryPolicy
-from spine_client.errors import DeadlineExceeded, InputError, ProtocolError, SpineClientError
+from spine_client.errors import (
+    DeadlineExceeded,
+    InputError,
+    ProtocolError,
+    ServerUnavailable,
+    SpineClientError,
+)
 from spine_client.options import AnalyzeOptions
 from spine_client.progress import Progress
 from spine_client.result import SpineResult

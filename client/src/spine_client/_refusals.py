@@ -20,7 +20,7 @@ _FULL = "Exceeds maximum queue size"
 """Triton's own words for a full queue, which can carry no hint of ours."""
 _FULL_PAUSE_S = 1.0
 _DEAD_STAGE = ("Stub process", "is not healthy")
-"""Triton's words, under INTERNAL, where a stage's process has died; the supervisor brings it back in seconds."""
+"""Triton's words, under INTERNAL, where a stage's process has died; it is brought back in seconds."""
 _DEAD_STAGE_PAUSE_S = 2.0
 _RESTRICTED = "protocol is restricted"
 """Triton refuses a missing API key as UNAVAILABLE with these words."""
