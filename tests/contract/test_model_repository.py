@@ -20,7 +20,7 @@ from spinecore.plan import REGIONS
 REPOSITORY = default_repository()
 MODELS = sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir())
 NETWORKS = ("nnunet", "measure_cnn")
-PYTHON_MODELS = ("preprocess", "segment", "identify", "report")
+PYTHON_MODELS = ("preprocess", "segment", "identify", "report", "attendant")
 MAX_LINES_OF_A_THIN_MODEL = 60
 
 
@@ -158,5 +158,10 @@ def test_the_client_speaks_the_same_contract() -> None:
     assert entry.name == client_contract.ENTRY_MODEL
     assert {tensor.name: tensor.dtype for tensor in entry.inputs} == client_contract.INPUT_DATATYPES
     assert {tensor.name: tensor.dtype for tensor in entry.outputs} == client_contract.OUTPUT_DATATYPES
+    plain = contract.MODELS["segmentation"]
+    assert plain.name == client_contract.SEGMENTATION_MODEL
+    assert plain.inputs == entry.inputs
+    outputs = {tensor.name: tensor.dtype for tensor in plain.outputs}
+    assert outputs == client_contract.SEGMENTATION_OUTPUT_DATATYPES
     assert tuple(contract.DTYPES) == client_contract.VOXEL_DTYPES
     assert REGIONS == client_contract.REGIONS

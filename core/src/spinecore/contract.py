@@ -103,6 +103,8 @@ PATCHES = Tensor("PATCHES", "UINT8", (-1,))
 ONE_PATCH = Tensor("PATCHES", "FP32", (MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE))
 ONE_HEIGHT = Tensor("DISC_HEIGHT_MM", "FP32", (4,))
 ONE_CANAL_AP = Tensor("CANAL_AP_MM", "FP32", (1,))
+LEFT = Tensor("LEFT", "BYTES", (1,), optional=True)
+STATE = Tensor("STATE", "BYTES", (1,))
 SECONDS = Tensor("SECONDS", "FP64", (1,))
 STAGE_SECONDS = tuple(
     Tensor(f"{stage}_SECONDS", "FP64", (1,), optional=True) for stage in ("PREPROCESS", "SEGMENT", "IDENTIFY")
@@ -119,6 +121,7 @@ MODELS: dict[str, Model] = {
         Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES, LABELS, SECONDS)),
         Model("identify", (*REQUEST, CLASSES), (LABELS, PATCHES, FINDINGS, SECONDS)),
         Model("measure_cnn", (ONE_PATCH,), (ONE_HEIGHT, ONE_CANAL_AP), MEASURE_BATCH),
+        Model("attendant", (LEFT,), (STATE,)),
         Model("report", (FINDINGS, PATCHES, *STAGE_SECONDS), (REPORT,)),
     )
 }

@@ -10,6 +10,8 @@ from spinecore.preprocessing import preprocess
 class TritonPythonModel(Stage):
     """VOLUME, SHAPE, DTYPE, AFFINE, OPTIONS -> DATA, DATA_SHAPE, PLAN."""
 
+    first = True
+
     def load(self) -> None:
         """Read the network's description: its axes, spacing and normalisation."""
         self.spec = self.network_spec()

@@ -8,6 +8,7 @@ import shutil
 import threading
 from pathlib import Path
 
+from spine_server.callers import RUN_FOLDER_VARIABLE
 from spine_server.control import SOCKET_PORT
 from spine_server.distribution import TritonDistribution, interpreter_folder
 from spine_server.options import LOG_LEVELS, LogLevel, ServerOptions
@@ -15,7 +16,7 @@ from spine_server.ports import LOOPBACK
 
 MIN_PING_INTERVAL_MS = 5_000
 """How often callers may ask whether the connection stands; gRPC's own 5 minutes would cut off the SDK."""
-RUN_FOLDER_VARIABLE = "SPINESERVE_RUN_FOLDER"
+
 STUB_START_TIMEOUT_S = 120
 """How long one stage may take to import its packages: several start at once, perhaps on few cores."""
 

@@ -23,6 +23,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from spine_server import wire_errors
+from spine_server.callers import Callers
 from spine_server.stage_metrics import StageMetrics
 from spinecore import contract
 from spinecore.errors import InputError, ModelError
@@ -44,9 +45,15 @@ class CancelledError(Exception):
 class StageRequest:
     """One request: its id, its tensors, and whether anyone still waits for it."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, callers: Callers | None = None) -> None:
         self._request = request
+        self._callers = callers
         self.id = wire_errors.safe_request_id(request.request_id())
+
+    @property
+    def timeout_us(self) -> int:
+        """Microseconds that the caller gave it from its arrival on; 0 where it set no limit."""
+        return int(self._request.timeout())
 
     def tensor(self, name: str) -> Array:
         """The tensor `name`, a view of shared memory: valid while the request is worked on.
@@ -95,10 +102,15 @@ class StageRequest:
         """Raise `CancelledError` when the caller has given up or its deadline has passed."""
         if self._request.is_cancelled():
             raise CancelledError
+        if self._callers is not None and self._callers.gave_up(self.id):
+            raise CancelledError
 
 
 class Stage:
     """Base of the Python models: `load` once, then `handle` for each request."""
+
+    first, last = False, False
+    """Whether a volume's way through the server begins or ends here."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's entry: remember where the files are, then `load`."""
@@ -107,6 +119,7 @@ class Stage:
         self.repository = Path(args["model_repository"]).parent
         self.parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.metrics = StageMetrics(self.name)
+        self.callers = Callers()
         self._tells_seconds = any(each["name"] == contract.SECONDS.name for each in config["output"])
         self.load()
 
@@ -132,11 +145,13 @@ class Stage:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Triton's entry: answer each request, whatever happens to its neighbours."""
-        return [self._answer(StageRequest(request)) for request in requests]
+        return [self._answer(StageRequest(request, self.callers)) for request in requests]
 
     def _answer(self, request: StageRequest) -> Any:
         started = time.monotonic()
         try:
+            if self.first:
+                self.callers.expects(request.id, request.timeout_us)
             request.raise_if_cancelled()
             outputs = dict(self.handle(request))
             if self._tells_seconds:
@@ -145,6 +160,8 @@ class Stage:
             response, outcome = pb_utils.InferenceResponse(tensors), "ok"
         except Exception as error:
             response, outcome = error_response(error, stage=self.name, request_id=request.id)
+        if self.last:
+            self.callers.done(request.id)
         seconds = time.monotonic() - started
         self.metrics.answered(outcome, seconds)
         log_request(self.name, request.id, outcome, seconds)

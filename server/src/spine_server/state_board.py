@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from spine_server.state_file import STATE_FILE
 from spine_server.status_page import Page, serve_page
 
-STATE_FILE = "state.json"
 STUCK_AFTER_S = 30.0
 """A supervisor that has not come round for so long is stuck, unless it is starting a Triton."""
 _PATIENT: frozenset[str] = frozenset({"starting", "restarting", "backing_off", "stopping"})
