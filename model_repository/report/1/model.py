@@ -19,6 +19,8 @@ OUTPUTS = (contract.ONE_HEIGHT.name, contract.ONE_CANAL_AP.name)
 class TritonPythonModel(Stage):
     """FINDINGS, PATCHES and the seconds of the stages before -> REPORT."""
 
+    last = True
+
     def load(self) -> None:
         """Read where the networks come from, which every report states, and their standard errors."""
         self.network = self.parameters["network"]
