@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spine_training.evaluation.cases import held_out_phantoms
+from spine_training.evaluation.cases import RANDOM_SHARE, held_out_phantoms
 from spine_training.evaluation.run import as_json, connected, evaluate, write_json
 from spine_training.evaluation.scoring import METHODS, CaseScore
 
-RANDOM_SHARE = 5
 SHOWN = ("height_anterior", "height_middle", "height_posterior", "height_mean", "canal_ap")
 AT_LEAST: dict[str, float] = {
     "dice.body": 0.94,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from spine_training.pairs.errors import PairError
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_segment(commands)
     _add_measure(commands)
+    _add_evaluate(commands)
     _add_export(commands)
     return parser
 
@@ -95,6 +97,25 @@ def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     measure.add_argument("--seed", type=int, default=1)
     measure.set_defaults(run=_measure)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="cases through a running server: the paper's tables")
+    evaluate.add_argument(
+        "folder", type=Path, nargs="?", help="image and label pairs; without it held-out phantoms are drawn"
+    )
+    evaluate.add_argument("--url", help="host:port of a running server; without it one is started")
+    evaluate.add_argument("--repository", type=Path, help="model repository of the server that is started")
+    evaluate.add_argument("--out", type=Path, default=Path("out/evaluation"), help="default: %(default)s")
+    evaluate.add_argument("--phantoms", type=int, default=18, metavar="N", help="without a folder")
+    evaluate.add_argument("--robustness", type=int, default=0, metavar="N", help="cases also made harder")
+    _add_labels(evaluate)
+    evaluate.add_argument(
+        "--no-names", action="store_true", help="the labels tell vertebrae apart but do not name their levels"
+    )
+    evaluate.add_argument("--window", type=float, nargs=2, metavar=("CENTRE", "WIDTH"), help="as in data")
+    evaluate.add_argument("--machine", help="kind of machine, for the record")
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -165,6 +186,28 @@ def _measure(options: argparse.Namespace) -> None:
         network=SegmentationModel.load(options.network) if options.network else None,
     )
     print(checkpoint)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from spine_training.evaluation.cases import RANDOM_SHARE, held_out_phantoms, pairs_in
+    from spine_training.evaluation.command import NAME, run_evaluation
+
+    if options.folder is None:
+        source = held_out_phantoms(options.phantoms, random=options.phantoms // RANDOM_SHARE)
+    else:
+        source = pairs_in(options.folder, labels=options.labels, names=not options.no_names)
+    content = run_evaluation(
+        source,
+        options.out,
+        url=options.url,
+        repository=options.repository,
+        robustness_cases=options.robustness,
+        window=tuple(options.window) if options.window else None,
+        about={"machine": options.machine, "date": date.today().isoformat()},
+    )
+    print((options.out / f"{NAME}.md").read_text(encoding="utf-8"))
+    print(f"{options.out / NAME}.json, .md, .html")
+    return 1 if content["failures"] else 0
 
 
 def _export_demo(options: argparse.Namespace) -> None:

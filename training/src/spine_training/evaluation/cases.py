@@ -31,6 +31,7 @@ REGIONS: tuple[Region, ...] = ("lumbar", "cervical", "thoracic")
 CONTRASTS: tuple[Contrast, ...] = ("t2", "t1")
 KINDS = ("isotropic", "thick", "degenerated")
 RANDOM = "random"
+RANDOM_SHARE = 5  # one further phantom of fully random contrast for so many others
 ISOTROPIC_MM = (0.9, 1.2)
 THICK_MM = (3.3, 4.4)
 IN_PLANE_MM = 0.6

@@ -123,6 +123,7 @@ def as_json(done: Evaluation, source: CaseSource, *, about: dict[str, Any] | Non
         "tables": tables(whole),
         "calibration": calibration(whole),
         "robustness": done.robustness,
+        "apart_groups": list(source.apart),
         "apart": summarise(apart) if apart else None,
         "by_group": {g: summarise([s for s in done.scores if g in s.groups]) for g in groups},
         "failures": done.failures,
