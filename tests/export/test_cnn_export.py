@@ -45,3 +45,13 @@ def test_the_onnx_file_equals_torch_and_describes_itself(tmp_path: Path) -> None
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.pt is missing"):
         export_cnn(tmp_path / "none.pt", repository=tmp_path)
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    damaged, foreign = tmp_path / "damaged.pt", tmp_path / "foreign.pt"
+    damaged.write_bytes(b"{}")
+    torch.save({"weights": {}}, foreign)
+    for path in (damaged, foreign):
+        with pytest.raises(ModelError, match=rf"{path.stem}\.pt is damaged, or no checkpoint"):
+            export_cnn(path, repository=tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()

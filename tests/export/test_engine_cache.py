@@ -132,7 +132,9 @@ def test_without_tensorrt_or_a_gpu_one_sentence_says_so(
     try:
         tensorrt_version()
     except ExportError:
-        assert main(["engine", "--repository", str(repository), "--cache", str(tmp_path)]) == 2
+        assert main(["engine", str(repository), "--cache", str(tmp_path)]) == 2
         assert "TensorRT is not installed here" in capsys.readouterr().err
+    assert main(["engine"]) == 2
+    assert "Which repository?" in capsys.readouterr().err
     assert main(["engine", "--repository", str(tmp_path)]) == 2
     assert "holds no network that TensorRT serves" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from spine_export.engine_cache import prepared_graph
 from spine_export.half_graph import KEPT_IN_FLOAT, to_half
 from spine_export.nnunet_folder import read_results_folder
 from spine_export.onnx_file import HalfOutput, round_weights, to_onnx
+from spine_export.parity.results import Kind, write_results
 
 SHAPE = (1, 16, 16, 16)
 
@@ -66,6 +67,23 @@ def test_the_half_graph_answers_as_torch(model: onnx.ModelProto, fitted_results:
         expected = read_results_folder(fitted_results).network(torch.from_numpy(patches)).numpy()
     assert np.abs(logits.astype(np.float32) - expected).mean() < 0.01 * expected.std()
     assert np.mean(logits.argmax(1) == expected.argmax(1)) > 0.995
+
+
+@pytest.mark.parametrize("kind", ["residual encoder", "several folds and channels"])
+def test_other_networks_half_graphs_answer_as_torch(kind: str, odd_results: Path, tmp_path: Path) -> None:
+    results = odd_results
+    if kind == "residual encoder":
+        results = write_results(tmp_path / "results", Kind(patch=(8, 16, 12), residual=True))
+    trained = read_results_folder(results)
+    shape = (len(trained.spec.channels), *trained.spec.patch_size)
+    content = to_onnx(trained.network, input_shape=shape, input_name="PATCH", output_names=["LOGITS"])
+    half = prepared_graph(onnx.load_from_string(content), "fp16")
+    session = onnxruntime.InferenceSession(half, providers=["CPUExecutionProvider"])
+    patches = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
+    (logits,) = session.run(["LOGITS"], {"PATCH": patches})
+    with torch.inference_mode():
+        expected = trained.network(torch.from_numpy(patches)).numpy()
+    assert np.abs(logits - expected).mean() < 0.01 * expected.std()
 
 
 def test_normalisation_survives_values_that_overflow_half() -> None:

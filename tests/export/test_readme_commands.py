@@ -21,7 +21,7 @@ from spine_client import SpineClient
 from spinecore.labels import Class
 from spinecore.phantom import Phantom, PhantomConfig, make_phantom
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 README = Path(__file__).resolve().parents[2] / "export" / "README.md"
 COMMANDS = Path(sys.executable).parent

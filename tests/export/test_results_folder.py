@@ -109,6 +109,10 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda p: configuration(p)["architecture"].update(network_class_name="no.such.Network"),
         "architecture 'no.such.Network' of the plans is unknown",
     ),
+    "no architecture": (
+        lambda p: configuration(p)["architecture"].update(network_class_name=None),
+        "architecture None of the plans is unknown",
+    ),
 }
 
 
@@ -172,12 +176,34 @@ def test_a_truncated_checkpoint_is_refused(kept: int, plain_results: Path, copy_
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize("state", [{}, [1], {"network_weights": 1, "trainer_name": "t", "init_args": {}}])
+USABLE = {"network_weights": {}, "trainer_name": "t", "init_args": {"configuration": "3d_fullres"}}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        [1],
+        {**USABLE, "network_weights": 1},
+        {**USABLE, "init_args": {}},
+        {**USABLE, "inference_allowed_mirroring_axes": "ab"},
+    ],
+)
 def test_what_is_no_checkpoint_is_refused(state: Any, tmp_path: Path) -> None:
     (tmp_path / "fold_0").mkdir()
     torch.save(state, tmp_path / "fold_0" / "c.pth")
     with pytest.raises(ModelError, match="is no nnU-Net checkpoint"):
         read_checkpoint(tmp_path / "fold_0" / "c.pth")
+
+
+def test_weights_of_a_training_that_diverged_are_refused(plain_results: Path, copy_of: Copy) -> None:
+    folder = copy_of(plain_results)
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    state = torch.load(path, weights_only=False)
+    next(iter(state["network_weights"].values())).fill_(float("nan"))
+    torch.save(state, path)
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        read_results_folder(folder)
 
 
 class Surprise:

@@ -111,7 +111,8 @@ def _add_engine(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("engine", help="TensorRT engines for the GPU of this machine")
     command.set_defaults(run=_engine)
     add = command.add_argument
-    add("--repository", type=Path, required=True, help="model repository that gets the model.plan files")
+    add("place", type=Path, nargs="?", metavar="REPOSITORY", help="gets the model.plan files")
+    add("--repository", type=Path, help="the same, by name")
     add("--cache", type=Path, metavar="DIR", help="keeps engines for the next start")
     add("--precision", choices=("fp16", "fp32"), default="fp16", help="default: fp16, normalisation in fp32")
     add("--workspace-mb", type=int, default=4096, help="memory the builder may use (default: 4096)")
@@ -189,8 +190,11 @@ def _verify(options: argparse.Namespace) -> int:
 def _engine(options: argparse.Namespace) -> int:
     from spine_export.engine_cache import build_engines
 
+    repository = options.place or options.repository
+    if repository is None:
+        raise ExportError("Which repository? spine-export engine REPOSITORY")
     for line in build_engines(
-        options.repository,
+        repository,
         cache=options.cache,
         precision=options.precision,
         workspace_bytes=options.workspace_mb * 2**20,

@@ -20,7 +20,8 @@ MR_IMAGES = {
     "lumbar T2": "lumbar_t2/t2_lumbar.nii.gz",
     "cervical T2": "cervical_t2/t2_cervicothoracic.nii.gz",
 }
-_CROP = (128, 128, 128)
+_CROP = (96, 96, 96)
+_CUBE = (24, 24, 24)
 
 
 @dataclass(frozen=True)
@@ -38,43 +39,55 @@ class Case:
 
 
 CASES = {
-    "isotropic": Case(Kind(), precisions=("fp32", "fp16", "int8")),
+    "isotropic": Case(Kind(patch=_CUBE), precisions=("fp32", "fp16", "int8")),
     "anisotropic, transposed, 2 channels": Case(
         Kind(
             spacing=(4.0, 1.2, 1.2),
-            patch=(8, 32, 32),
+            patch=(8, 40, 40),
             transpose=(2, 0, 1),
             normalization=("ZScoreNormalization", "CTNormalization"),
             use_mask=(True, False),
         ),
         precisions=("fp32", "fp16", "int8"),
     ),
-    "regions": Case(Kind(labels=REGIONS, regions_class_order=(1, 2, 3))),
-    "residual encoder": Case(Kind(residual=True)),
-    "two folds": Case(Kind(folds=2)),
-    "mirroring": Case(Kind(mirror_axes=(0, 2)), mirror=True, step_size=0.7),
+    "regions": Case(Kind(patch=_CUBE, labels=REGIONS, regions_class_order=(1, 2, 3))),
+    "residual encoder": Case(Kind(patch=_CUBE, residual=True)),
+    "two folds": Case(Kind(patch=_CUBE, folds=2)),
+    "mirroring": Case(Kind(patch=_CUBE, mirror_axes=(0, 2)), mirror=True, step_size=0.7),
     "ignore label, other schemes": Case(
         Kind(
+            patch=_CUBE,
             labels={**CLASSES, "ignore": 4},
             normalization=("RescaleTo01Normalization", "NoNormalization"),
             use_mask=(False, False),
         )
     ),
     "torch resampling, reorienting reader": Case(
-        Kind(torch_resampling=True, reader="NibabelIOWithReorient", spacing=(1.5, 2.0, 2.5))
+        Kind(
+            patch=_CUBE,
+            torch_resampling=True,
+            reader="NibabelIOWithReorient",
+            spacing=(1.5, 2.0, 2.5),
+        )
     ),
     "3d_lowres, transposed, 3 channels": Case(
         Kind(
             configuration="3d_lowres",
             spacing=(2.5, 2.0, 3.0),
-            patch=(12, 20, 16),
+            patch=(16, 28, 20),
             transpose=(1, 2, 0),
             normalization=("ZScoreNormalization", "RescaleTo01Normalization", "CTNormalization"),
             use_mask=(False, False, True),
         )
     ),
     "two folds, regions, mirroring, random weights": Case(
-        Kind(labels=REGIONS, regions_class_order=(1, 2, 3), folds=2, mirror_axes=(0, 1, 2)),
+        Kind(
+            patch=_CUBE,
+            labels=REGIONS,
+            regions_class_order=(1, 2, 3),
+            folds=2,
+            mirror_axes=(0, 2),
+        ),
         mirror=True,
         step_size=0.8,
         precisions=("fp32",),
