@@ -201,8 +201,9 @@ class Supervisor:
         control, pid = self.server.control, self.server.pid
         if control is None or pid is None:
             raise ControlError("there is no model control beside --http-port")
-        for stub in stubs_of(pid):
-            if stub.model == model and (kill or is_held(stub.state)):
+        old = [stub for stub in stubs_of(pid) if stub.model == model]
+        for stub in old:
+            if kill or is_held(stub.state):
                 stub.kill()
         control.reload(model, timeout_s=deadline - time.monotonic())
         self._records.clear()
@@ -211,7 +212,8 @@ class Supervisor:
                 raise ControlError(problem)
             time.sleep(TICK_S)
         self.server.tidy_shared_memory()
-        self._stubs = stubs_of(pid)
+        # Those that the new ones replace are let go when they have finished: that is no death.
+        self._stubs = [stub for stub in stubs_of(pid) if stub not in old]
         self._next_look = time.monotonic()  # the others may have suffered with it
 
     def _restart(self, trouble: str) -> bool:
