@@ -68,7 +68,7 @@ def test_models_are_not_baked_in_by_default() -> None:
     assert with_models == ["cpu-with-models"]
     deployment = only(Chart().render("cpu"), "Deployment")
     triton = container(deployment["spec"]["template"]["spec"], "triton")
-    (path,) = (arg.partition("=")[2] for arg in triton["args"] if arg.startswith("--model-repository="))
+    (path,) = (arg.partition("=")[2] for arg in triton["args"] if arg.startswith("--repository="))
     assert f"model_repository {path}\n" in stages()["cpu-with-models"]
 
 
@@ -91,11 +91,12 @@ def test_what_is_copied_reaches_the_builder() -> None:
 
 
 def test_everything_the_containers_run_is_in_the_wheels() -> None:
-    """The modules that the chart's commands name exist in the distributions that the Dockerfile installs."""
-    for module in ("spine_server/gate/__main__.py", "spine_server/probe.py", "spine_server/model_support.py"):
+    """What the chart's commands name exists in the distributions that the Dockerfile installs."""
+    for module in ("spine_server/gate/__main__.py", "spine_server/model_support.py"):
         assert (SERVER / "src" / module).is_file()
-    scripts = (ROOT / "export" / "pyproject.toml").read_text().partition("[project.scripts]")[2]
-    assert "spine-export =" in scripts
+    for name, script in (("export", "spine-export"), ("server", "spine-server")):
+        scripts = (ROOT / name / "pyproject.toml").read_text().partition("[project.scripts]")[2]
+        assert f"{script} =" in scripts
 
 
 @pytest.mark.slow

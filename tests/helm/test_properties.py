@@ -52,7 +52,7 @@ def test_the_grace_period_outlasts_the_drain(pod: dict[str, Any]) -> None:
 
 
 def drain_flags(each: dict[str, Any]) -> list[str]:
-    return {"triton": ["exit-timeout-secs"], "gate": ["drain"]}.get(each["name"], [])
+    return {"triton": ["stop-timeout"], "gate": ["drain"]}.get(each["name"], [])
 
 
 def test_before_1_30_a_program_sleeps(pod_of: Pod) -> None:
@@ -80,7 +80,6 @@ def test_shared_memory_is_sized_and_counted(pod: dict[str, Any]) -> None:
     limit = mebibytes(triton["resources"]["limits"]["memory"])
     assert limit >= mebibytes(shm["sizeLimit"]) + 1024
     assert {"name": "shm", "mountPath": "/dev/shm"} in triton["volumeMounts"]
-    assert "rm -rf /dev/shm/*" in triton["command"][2]
 
 
 @EVERY
@@ -109,38 +108,41 @@ def test_no_token_and_limits_everywhere(pod: dict[str, Any]) -> None:
 
 @EVERY
 def test_no_secret_in_arguments_or_environment(pod: dict[str, Any]) -> None:
-    """Keys and certificates come as files; the key that closes model control is the pod's own UID."""
+    """Keys and certificates come as files; what opens model control is a socket of the supervisor alone."""
     for each in containers(pod):
         words = " ".join([*each.get("command", ()), *each.get("args", ())])
         assert "api-key=" not in words
         for variable in each.get("env", ()):
             assert "secretKeyRef" not in str(variable)
-    closed = flag(container(pod, "triton"), "grpc-restricted-protocol")
-    assert closed == "model-repository,shared-memory,trace,logging:admin-key=$(POD_UID)"
+    shared = [{mount["name"] for mount in each["volumeMounts"]} for each in containers(pod)[-2:]]
+    if containers(pod)[-1]["name"] == "gate":
+        assert shared[0] & shared[1] == set(), "the gate could reach Triton's /tmp"
 
 
 @EVERY
 def test_triton_is_closed_by_default(pod: dict[str, Any], shape: str) -> None:
+    """Model control, HTTP and log format are the supervisor's, and nothing after ``--`` takes them back."""
     triton = container(pod, "triton")
-    assert flag(triton, "model-control-mode") == "none"
-    assert flag(triton, "allow-http") == "false"
-    assert flag(triton, "log-format") == "ISO8601"
+    handed_on = triton["args"][triton["args"].index("--") + 1 :]
+    assert handed_on and all(word.startswith("--") for word in handed_on)
+    ours = ("--model-control", "--allow-http", "--http", "--grpc-restricted", "--log-format", "--load-model")
+    assert not [word for word in handed_on if word.startswith(ours)]
     open_to_all = shape in ("direct", "long studies")
-    assert flag(triton, "grpc-address") == ("0.0.0.0" if open_to_all else "127.0.0.1")
+    assert flag(triton, "host") == ("0.0.0.0" if open_to_all else "127.0.0.1")
 
 
 @EVERY
-def test_probes_ask_the_stages(pod: dict[str, Any]) -> None:
-    """kubelet waits longer than the probe itself, and start-up has the time it was given."""
+def test_probes_ask_the_supervisor(pod: dict[str, Any]) -> None:
+    """It knows what its canaries say; start-up outlasts its own patience, which ends with a reason."""
     triton = container(pod, "triton")
-    for name, kind in (("startupProbe", "startup"), ("readinessProbe", "ready"), ("livenessProbe", "live")):
-        command = triton[name]["exec"]["command"]
-        assert command[:4] == ["python3", "-m", "spine_server.probe", kind]
-        assert f"--grpc=127.0.0.1:{flag(triton, 'grpc-port')}" in command
-        own = next(float(word.partition("=")[2]) for word in command if word.startswith("--timeout="))
-        assert triton[name]["timeoutSeconds"] > own
+    assert triton["command"] == ["spine-server"]
+    ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
+    for name, path in (("startupProbe", "/ready"), ("readinessProbe", "/ready"), ("livenessProbe", "/live")):
+        assert triton[name]["httpGet"] == {"path": path, "port": "status"}
+    assert str(ports["status"]) == flag(triton, "status-port")
     startup = triton["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] >= 600
+    assert startup["periodSeconds"] * startup["failureThreshold"] > int(flag(triton, "start-timeout")) >= 600
+    assert flag(triton, "monitor-host") == "0.0.0.0"
 
 
 @EVERY
@@ -150,7 +152,7 @@ def test_profile_and_gpu(pod: dict[str, Any], shape: str) -> None:
     gpus = {key: value for key, value in limits.items() if key.startswith("nvidia.com/")}
     expected = {"cpu": {}, "mig": {"nvidia.com/mig-1g.18gb": 1}, "dra": {}}
     assert gpus == expected.get(shape, {"nvidia.com/gpu": 1})
-    assert ("--model-config-name=cpu" in triton["args"]) == (shape == "cpu")
+    assert flag(triton, "profile") == ("cpu" if shape == "cpu" else "gpu")
     if shape == "dra":
         assert triton["resources"]["claims"] == [{"name": "gpu"}]
 
@@ -164,7 +166,7 @@ def test_engines_are_built_on_the_pods_own_gpu(pod: dict[str, Any], shape: str) 
     engine, triton = container(pod, "engine"), container(pod, "triton")
     assert names.index("engine") < names.index("triton")
     assert engine["command"][2:] == ["spine-export", "engine"]
-    assert flag(engine, "repository") == flag(triton, "model-repository") == "/models"
+    assert flag(engine, "repository") == flag(triton, "repository") == "/models"
     assert engine["terminationMessagePolicy"] == "FallbackToLogsOnError"
     on_gpu = {key for key in triton["resources"]["limits"] if key.startswith("nvidia.com/")}
     assert on_gpu <= engine["resources"]["limits"].keys()
@@ -210,7 +212,10 @@ def test_drains_are_allowed(chart: Chart, preset: str) -> None:
 def test_network_policy_lets_in_calls_and_scrapes_only(chart: Chart) -> None:
     policy = only(chart.render("cpu"), "NetworkPolicy")["spec"]
     assert policy["egress"] == []
-    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [[8001], [8002, 8003]]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]] == [
+        [8001],
+        [8002, 8004, 8003],
+    ]
     assert all(rule["from"] for rule in policy["ingress"])
 
 

@@ -47,11 +47,6 @@ REFUSED: dict[str, tuple[str | None, dict[str, Any], str]] = {
         {"grpcRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}},
         "neither tls.mode nor apiKeys.existingSecret",
     ),
-    "reload from outside": (
-        None,
-        {"gate": {"enabled": False}, "triton": {"modelControl": "explicit"}},
-        "nobody outside the pod",
-    ),
     "certificate without a secret": (None, {"tls": {"mode": "existingSecret"}}, "tls.secretName"),
     "certificate without an issuer": (None, {"tls": {"mode": "certManager"}}, "issuerRef.name"),
     "ingress without a host": (

@@ -60,7 +60,7 @@
     {{- include "spineserve.containerSecurity" .root | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
   volumeMounts:
-    - {name: tmp, mountPath: /tmp}
+    - {name: gate-tmp, mountPath: /tmp}
     {{- if ne $v.tls.mode "off" }}
     - {name: tls, mountPath: /etc/spineserve/tls, readOnly: true}
     {{- end }}
@@ -69,7 +69,11 @@
     {{- end }}
 {{- end }}
 
+{{/* Its /tmp is its own: in Triton's is the socket by which the supervisor controls models. */}}
 {{- define "spineserve.gateVolumes" -}}
+- name: gate-tmp
+  emptyDir:
+    sizeLimit: 64Mi
 {{- if ne .Values.tls.mode "off" }}
 - name: tls
   secret:

@@ -1,44 +1,33 @@
-{{/* Triton's arguments. Arguments: dict root, model. */}}
+{{/* spine-server's arguments, and after "--" those that it hands on to Triton. What both know is said once, to
+     spine-server: ports, addresses, model control, exit timeout, log format. Arguments: dict root, model. */}}
 {{- define "spineserve.tritonArgs" -}}
-{{- $t := .root.Values.triton }}
-- --model-repository={{ include "spineserve.repositoryPath" . }}
-- --model-control-mode={{ $t.modelControl }}
-{{- if eq $t.modelControl "explicit" }}
-- --load-model=*
-{{- end }}
-- --disable-auto-complete-config
-- --model-load-thread-count={{ $t.modelLoadThreads }}
-- --exit-timeout-secs={{ include "spineserve.exitTimeout" .root }}
-- --allow-http=false
+{{- $v := .root.Values }}
+{{- $t := $v.triton }}
+- --triton=/opt/tritonserver
+- --repository={{ include "spineserve.repositoryPath" . }}
+- --profile={{ $v.profile }}
+- --host={{ ternary "127.0.0.1" "0.0.0.0" $v.gate.enabled }}
+- --monitor-host=0.0.0.0
+- --grpc-port={{ include "spineserve.tritonPort" .root }}
+- --metrics-port=8002
+- --status-port=8004
+- --log-level={{ $t.logLevel }}
+- --start-timeout={{ $v.probes.startupSeconds }}
+- --stop-timeout={{ include "spineserve.exitTimeout" .root }}
+- --canary-interval={{ $v.supervisor.canaryIntervalSeconds }}
+- --hung-after={{ $v.drain.longestStudySeconds }}
+- --max-restarts={{ $v.supervisor.maxRestarts }}
+- --
 - --allow-sagemaker=false
 - --allow-vertex-ai=false
-- --grpc-address={{ ternary "127.0.0.1" "0.0.0.0" .root.Values.gate.enabled }}
-- --grpc-port={{ include "spineserve.tritonPort" .root }}
 - --grpc-keepalive-time={{ $t.grpcKeepaliveTimeMs }}
 - --grpc-keepalive-permit-without-calls=1
-- --grpc-http2-min-recv-ping-interval-without-data=5000
-{{- if not .root.Values.gate.enabled }}
-- --grpc-max-connection-age={{ mul .root.Values.gate.maxConnectionAgeSeconds 1000 }}
-- --grpc-max-connection-age-grace={{ mul .root.Values.drain.longestStudySeconds 1000 }}
+{{- if not $v.gate.enabled }}
+- --grpc-max-connection-age={{ mul $v.gate.maxConnectionAgeSeconds 1000 }}
+- --grpc-max-connection-age-grace={{ mul $v.drain.longestStudySeconds 1000 }}
 {{- end }}
-- --grpc-restricted-protocol=model-repository,shared-memory,trace,logging:admin-key=$(POD_UID)
-- --allow-metrics=true
-- --metrics-address=0.0.0.0
-- --metrics-port=8002
 - --metrics-interval-ms={{ $t.metricsIntervalMs }}
-- --log-format=ISO8601
-{{- $levels := list "error" "warning" "info" "verbose" }}
-- --log-error=true
-- --log-warning={{ ne $t.logLevel "error" }}
-- --log-info={{ has $t.logLevel (list "info" "verbose") }}
-- --log-verbose={{ ternary 1 0 (eq $t.logLevel "verbose") }}
-- --backend-config=python,stub-timeout-seconds={{ $t.stubTimeoutSeconds }}
-{{- if eq .root.Values.profile "cpu" }}
-- --model-config-name=cpu
-- --backend-config=openvino,stub-timeout-seconds={{ $t.stubTimeoutSeconds }}
-- --pinned-memory-pool-byte-size=0
-- --allow-gpu-metrics=false
-{{- else }}
+{{- if eq $v.profile "gpu" }}
 - --pinned-memory-pool-byte-size={{ mul $t.pinnedMemoryPoolMiB 1048576 }}
 - --cuda-memory-pool-byte-size=0:{{ mul $t.cudaMemoryPoolMiB 1048576 }}
 - --allow-gpu-metrics=true
@@ -55,22 +44,12 @@
 {{- end }}
 {{- end }}
 
-{{/* One probe: `spine_server.probe` knocks at every stage. Arguments: dict root, kind, period, failures. */}}
+{{/* One probe of the supervisor's status page, which knows what its canaries and the kernel said of every stage.
+     Arguments: dict root, path, failures. */}}
 {{- define "spineserve.tritonProbe" -}}
-{{- $p := .root.Values.probes }}
-exec:
-  command:
-    - python3
-    - -m
-    - spine_server.probe
-    - {{ .kind }}
-    - --grpc=127.0.0.1:{{ include "spineserve.tritonPort" .root }}
-    - --timeout={{ $p.timeoutSeconds }}
-    {{- if ne .kind "startup" }}
-    - --hung-after={{ .root.Values.drain.longestStudySeconds }}
-    {{- end }}
-periodSeconds: {{ .period }}
-timeoutSeconds: {{ add $p.timeoutSeconds 5 }}
+httpGet: {path: {{ .path }}, port: status}
+periodSeconds: {{ .root.Values.probes.periodSeconds }}
+timeoutSeconds: {{ .root.Values.probes.timeoutSeconds }}
 failureThreshold: {{ .failures }}
 {{- end }}
 
@@ -83,13 +62,11 @@ failureThreshold: {{ .failures }}
   {{- if $v.gate.enabled }}
   restartPolicy: Always
   {{- end }}
-  # A Triton that was killed leaves its shared memory behind, and /dev/shm outlives the container.
-  command: [/bin/sh, -c, 'rm -rf /dev/shm/* && exec tritonserver "$@"', tritonserver]
+  # It starts Triton, sends canaries, loads dead stages anew, restarts Triton, and gives up with a reason.
+  command: [spine-server]
   args:
     {{- include "spineserve.tritonArgs" . | trim | nindent 4 }}
   env:
-    - name: POD_UID
-      valueFrom: {fieldRef: {fieldPath: metadata.uid}}
     - {name: HOME, value: /tmp}
     - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
     {{- if eq $v.profile "gpu" }}
@@ -103,13 +80,15 @@ failureThreshold: {{ .failures }}
     - {name: grpc, containerPort: 8001}
     {{- end }}
     - {name: metrics, containerPort: 8002}
+    - {name: status, containerPort: 8004}
   startupProbe:
-    {{- $times := max 1 (div $v.probes.startupSeconds $v.probes.periodSeconds) }}
-    {{- include "spineserve.tritonProbe" (dict "root" .root "kind" "startup" "period" $v.probes.periodSeconds "failures" $times) | trim | nindent 4 }}
+    {{- /* longer than spine-server's own patience, which ends with the reason */}}
+    {{- $times := div (add $v.probes.startupSeconds 60) $v.probes.periodSeconds }}
+    {{- include "spineserve.tritonProbe" (dict "root" .root "path" "/ready" "failures" $times) | trim | nindent 4 }}
   readinessProbe:
-    {{- include "spineserve.tritonProbe" (dict "root" .root "kind" "ready" "period" $v.probes.periodSeconds "failures" $v.probes.readinessFailures) | trim | nindent 4 }}
+    {{- include "spineserve.tritonProbe" (dict "root" .root "path" "/ready" "failures" $v.probes.readinessFailures) | trim | nindent 4 }}
   livenessProbe:
-    {{- include "spineserve.tritonProbe" (dict "root" .root "kind" "live" "period" $v.probes.periodSeconds "failures" $v.probes.livenessFailures) | trim | nindent 4 }}
+    {{- include "spineserve.tritonProbe" (dict "root" .root "path" "/live" "failures" $v.probes.livenessFailures) | trim | nindent 4 }}
   {{- if not $v.gate.enabled }}
   lifecycle:
     {{- include "spineserve.preStop" (dict "root" .root "seconds" $v.drain.endpointSeconds) | nindent 4 }}

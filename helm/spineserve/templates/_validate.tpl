@@ -30,7 +30,6 @@
 {{- if ne $v.tls.mode "off" }}{{- fail "tls.mode needs gate.enabled: the gate ends TLS. Without it your mesh does." }}{{- end }}
 {{- if $v.apiKeys.existingSecret }}{{- fail "apiKeys.existingSecret needs gate.enabled: Triton would take keys only on its command line, where every process list shows them." }}{{- end }}
 {{- if or $v.grpcRoute.enabled $v.ingress.enabled }}{{- fail "grpcRoute and ingress need gate.enabled: without the gate the inner models would be open to the outside." }}{{- end }}
-{{- if eq $v.triton.modelControl "explicit" }}{{- fail "triton.modelControl: explicit needs gate.enabled, so that nobody outside the pod can reach it." }}{{- end }}
 {{- end }}
 {{- if and (or $v.grpcRoute.enabled $v.ingress.enabled) (eq $v.tls.mode "off") (not $v.apiKeys.existingSecret) }}
 {{- fail "grpcRoute or ingress is on with neither tls.mode nor apiKeys.existingSecret: anyone who reaches the gateway could send studies. Set at least one." }}
@@ -64,7 +63,7 @@
 {{- end }}
 {{- range $v.triton.extraArgs }}
 {{- $flag := regexFind "^--[a-z-]+" . }}
-{{- if has $flag (list "--model-repository" "--model-control-mode" "--grpc-address" "--grpc-port" "--allow-http" "--http-address" "--grpc-restricted-protocol" "--exit-timeout-secs" "--metrics-port" "--metrics-address" "--model-config-name" "--allow-metrics") }}
+{{- if has $flag (list "--model-repository" "--backend-directory" "--model-control-mode" "--load-model" "--grpc-address" "--grpc-port" "--allow-http" "--http-address" "--http-port" "--grpc-restricted-protocol" "--exit-timeout-secs" "--metrics-port" "--metrics-address" "--model-config-name" "--allow-metrics" "--log-format") }}
 {{- fail (printf "triton.extraArgs: %s is set by the chart; use the value that governs it." $flag) }}
 {{- end }}
 {{- end }}

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,34 +24,28 @@ from typing import Any
 import trustme
 from chart_support import Chart, container, only
 
-from spine_server import launch
 from spine_server.distribution import find_distribution
-from spine_server.leftovers import SHARED_MEMORY, RunToken
+from spine_server.leftovers import SHARED_MEMORY
+from spine_server.processes import stubs_of
 from spine_server.repository import default_repository
 from spine_server.run_folder import lay_out_backends
 
 REPLACED = {
-    "--model-repository": "the checkout's",
+    "--triton": "the embedded one, laid out as NVIDIA's container has its own; for the gate, its free port",
+    "--repository": "the checkout's",
+    "--host": "127.0.0.1: nothing here listens to other machines",
+    "--monitor-host": "127.0.0.1",
     "--grpc-port": "a free port",
     "--metrics-port": "a free port",
-    "--metrics-address": "127.0.0.1: nothing here listens to other machines",
-    "--listen": "a free port on loopback",
-    "--triton": "Triton's free port",
     "--status-port": "a free port",
-    "--tls-cert": "files made for the test",
-    "--tls-key": "files made for the test",
-    "--tls-client-ca": "files made for the test",
-    "--api-keys": "files made for the test",
-    "--grpc": "Triton's free port",
+    "--listen": "a free port on loopback",
 }
 GPU_ONLY = ("--cuda-memory-pool-byte-size", "--allow-gpu-metrics", "--pinned-memory-pool-byte-size")
-"""Left out where a preset of the GPU profile is run on a machine without one."""
-ADDED = ("--backend-directory", "--backend-config")
+"""Left out on a machine without a GPU; only the GPU profile says them."""
 KEY = "a-key-of-the-test-0123456789"
 VALUES = {"tls": {"mode": "existingSecret", "secretName": "t"}, "apiKeys": {"existingSecret": "k"}}
-START_PATIENCE_S = 240
+START_PATIENCE_S = 270
 """Less than the preset's own 600 s, and less than a test may take."""
-POD_UID = "5f0b3b0e-7f63-4f6e-9d9a-0c5d1f6c8f11"
 
 
 def free_port() -> int:
@@ -118,105 +114,109 @@ class LocalPod:
         self.keys = folder / "keys"
         self.keys.mkdir()
         (self.keys / "current").write_text(KEY)
-        self.token = RunToken()
-        self.distribution = find_distribution()
-        self.port, self.metrics_port = free_port(), free_port()
+        self.secrets = {"t": self.certificates.server, "k": self.keys}
+        """What stands in the secrets that `VALUES` names."""
+        self.port, self.metrics_port, self.status_port = free_port(), free_port(), free_port()
         self.gates: list[LocalGate] = []
-        self.triton: subprocess.Popen[bytes] | None = None
-        self._released = False
-        self._make_tritonserver()
+        self.server: subprocess.Popen[bytes] | None = None
+        self._prefix = "no run yet"
+        self._install_triton()
 
-    def rendered(self, name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A container of the preset."""
+    def spec(self, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The preset's pod."""
         manifests = self.chart.render(self.preset, values=self.values if values is None else values)
-        deployment = only(manifests, "Deployment")
-        return container(deployment["spec"]["template"]["spec"], name)
+        pod: dict[str, Any] = only(manifests, "Deployment", "rel-spineserve")["spec"]["template"]["spec"]
+        return pod
 
-    def _make_tritonserver(self) -> None:
-        """A `tritonserver` on PATH, as in NVIDIA's container; it hands everything on to the embedded one."""
-        backends = lay_out_backends(self.token.run_folder, self.distribution)
-        prefixes = [
-            f"--backend-config={b},shm-region-prefix-name={self.token.name}" for b in ("python", "openvino")
-        ]
-        words = [str(self.distribution.executable), f"--backend-directory={backends}", *prefixes]
-        assert all(word.partition("=")[0] in ADDED for word in words[1:])
-        program = self.folder / "bin" / "tritonserver"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    def rendered(self, name: str) -> dict[str, Any]:
+        """A container of the preset."""
+        return container(self.spec(), name)
 
-    def triton_command(self) -> list[str]:
-        """The rendered command and arguments; the shell may clear this run's shared memory only."""
+    def _install_triton(self) -> None:
+        """The embedded Triton, laid out as in NVIDIA's container."""
+        distribution = find_distribution()
+        self.triton_home = self.folder / "tritonserver"
+        (self.triton_home / "bin").mkdir(parents=True)
+        (self.triton_home / "bin" / "tritonserver").symlink_to(distribution.executable)
+        (self.triton_home / "lib").symlink_to(distribution.libraries)
+        lay_out_backends(self.triton_home, distribution)
+
+    def command(self) -> list[str]:
+        """Triton's container: the rendered command and arguments."""
         rendered = self.rendered("triton")
-        command = [
-            word.replace("/dev/shm/*", f"/dev/shm/{self.token.name}*-*") for word in rendered["command"]
-        ]
+        assert rendered["command"] == ["spine-server"]
+        left_out = GPU_ONLY if "--profile=gpu" in rendered["args"] else ()
         arguments = replaced(
-            [word for word in rendered["args"] if word.partition("=")[0] not in self._left_out()],
+            [word for word in rendered["args"] if word.partition("=")[0] not in left_out],
             {
-                "--model-repository": self.repository,
+                "--triton": self.triton_home,
+                "--repository": self.repository,
+                "--host": "127.0.0.1",
+                "--monitor-host": "127.0.0.1",
                 "--grpc-port": self.port,
                 "--metrics-port": self.metrics_port,
-                "--metrics-address": "127.0.0.1",
+                "--status-port": self.status_port,
             },
         )
-        return [*command, *(argument.replace("$(POD_UID)", POD_UID) for argument in arguments)]
-
-    def _left_out(self) -> tuple[str, ...]:
-        return () if self.preset == "cpu" else GPU_ONLY
+        return [str(Path(sys.executable).parent / "spine-server"), *arguments]
 
     def start_triton(self) -> None:
         """Run the command and wait for the rendered startup probe.
 
-        As kubelet does, a Triton that ends by itself is started again, at most twice: where processors are
-        short, an embedded one sometimes aborts while its stages load (boost's lock_exception).
+        As kubelet does, a container that ends by itself is started again, at most twice: where processors are
+        short, an embedded Triton sometimes aborts while its stages load (boost's lock_exception).
         """
         deadline = time.monotonic() + START_PATIENCE_S
         restarts = 0
-        self._run_triton()
-        while (done := self.probe("startupProbe")).returncode:
-            assert time.monotonic() < deadline, f"the startup probe never passed: {done.stderr}"
-            if self.triton is not None and self.triton.poll() is not None:
+        self._run()
+        while self.probe("startupProbe") != 200:
+            assert time.monotonic() < deadline, f"the startup probe never passed: {self.log()}"
+            if self.server is not None and self.server.poll() is not None:
                 restarts += 1
-                assert restarts <= 2, (self.folder / "triton.log").read_text()[-3000:]
-                self._run_triton()
-            time.sleep(0.5)
+                assert restarts <= 2, self.log()
+                self._run()
+            time.sleep(0.2)
+        line = _command_line(self._triton_pid())
+        self._prefix = re.findall(r"python,shm-region-prefix-name=(\S+)", line)[0]
 
-    def _run_triton(self) -> None:
-        environment = launch.environment(self.distribution)
-        environment["PATH"] = f"{self.folder / 'bin'}:{environment['PATH']}"
+    def _run(self) -> None:
+        scratch = self.folder / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        environment = {**os.environ, "TMPDIR": str(scratch), "HOME": str(scratch)}
         with (self.folder / "triton.log").open("ab") as log:
-            self.triton = subprocess.Popen(self.triton_command(), env=environment, stdout=log, stderr=log)
+            self.server = subprocess.Popen(self.command(), env=environment, stdout=log, stderr=log)
 
-    def probe(self, name: str, *more: str) -> subprocess.CompletedProcess[str]:
-        """Run one of Triton's rendered probe commands."""
-        command = self.rendered("triton")[name]["exec"]["command"]
-        assert command[0] == "python3"
-        words = replaced(command[1:], {"--grpc": f"127.0.0.1:{self.port}"})
-        environment = {**os.environ, "TMPDIR": str(self.folder), "POD_UID": POD_UID}
-        return subprocess.run(
-            [sys.executable, *words, *more], env=environment, capture_output=True, text=True, timeout=60
-        )
+    def log(self) -> str:
+        """The last of what the container wrote."""
+        return (self.folder / "triton.log").read_text(errors="replace")[-3000:]
 
-    def start_gate(self, *, plain: bool = False, **limits: int) -> LocalGate:
-        """Run the rendered gate: with mutual TLS and keys, or (`plain`) with keys alone."""
-        chosen = {"apiKeys": {"existingSecret": "k"}} if plain else VALUES
-        rendered = self.rendered("gate", {**chosen, "gate": limits} if limits else chosen)
+    def probe(self, name: str) -> int:
+        """Do what kubelet does for one of Triton's rendered probes: the status, 0 where nothing answers."""
+        rendered = self.rendered("triton")[name]
+        assert rendered["httpGet"]["port"] == "status"
+        url = f"http://127.0.0.1:{self.status_port}{rendered['httpGet']['path']}"
+        try:
+            with urllib.request.urlopen(url, timeout=rendered["timeoutSeconds"]) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def start_gate(self, *, plain: bool = False, port: int = 0, **limits: int) -> LocalGate:
+        """Run the rendered gate with its secrets mounted: mutual TLS and keys, or (`plain`) keys alone."""
+        chosen: dict[str, Any] = {"apiKeys": {"existingSecret": "k"}} if plain else dict(VALUES)
+        spec = self.spec({**chosen, "gate": limits} if limits else chosen)
+        rendered = container(spec, "gate")
         values: dict[str, object] = {
-            "--listen": "127.0.0.1:0",
+            "--listen": f"127.0.0.1:{port}",
             "--triton": f"127.0.0.1:{self.port}",
             "--status-port": 0,
-            "--api-keys": self.keys,
         }
-        if not plain:
-            server = self.certificates.server
-            values |= {
-                "--tls-cert": server / "tls.crt",
-                "--tls-key": server / "tls.key",
-                "--tls-client-ca": server / "ca.crt",
-            }
         assert rendered["command"][0] == "python3"
-        command = [sys.executable, *rendered["command"][1:], *replaced(rendered["args"], values)]
+        arguments = [self._mounted(spec, rendered, word) for word in replaced(rendered["args"], values)]
+        command = [sys.executable, *rendered["command"][1:], *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -225,56 +225,67 @@ class LocalPod:
         self.gates.append(LocalGate(process, int(ports[1]), int(ports[2])))
         return self.gates[-1]
 
+    def _mounted(self, spec: dict[str, Any], rendered: dict[str, Any], word: str) -> str:
+        """An argument, its path inside a mounted secret turned into the path where that secret is here."""
+        secrets = {volume["name"]: volume["secret"] for volume in spec["volumes"] if "secret" in volume}
+        for mount in rendered["volumeMounts"]:
+            if mount["name"] in secrets and f"={mount['mountPath']}" in word:
+                folder = self.secrets[secrets[mount["name"]]["secretName"]]
+                return word.replace(mount["mountPath"], str(folder))
+        assert "=/etc/spineserve" not in word, f"{word} lies in no mounted secret"
+        return word
+
+    def share_secrets(self, other: LocalPod) -> None:
+        """Mount the same secrets as another pod of the same deployment."""
+        self.certificates, self.keys, self.secrets = other.certificates, other.keys, other.secrets
+
     def stubs(self, model: str) -> list[int]:
         """Process numbers of a model's Python stubs."""
-        return [pid for pid in self._children() if f"/{model}/1/" in _command_line(pid)]
+        return [stub.pid for stub in stubs_of(self._triton_pid()) if stub.model == model]
 
     def regions(self) -> list[Path]:
-        """Shared memory that this pod's stages left or use."""
-        return list(SHARED_MEMORY.glob(f"{self.token.name}*-*"))
+        """Shared memory that the last run's stages left or use."""
+        return list(SHARED_MEMORY.glob(f"{self._prefix}*"))
 
-    def kill_triton(self) -> None:
+    def kill_container(self) -> None:
         """SIGKILL to all of it, as when kubelet ends a container that does not end by itself."""
-        assert self.triton is not None
-        for pid in (*self._children(), self.triton.pid):
+        assert self.server is not None
+        for pid in reversed(_family(self.server.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.triton.wait(10)
+        self.server.wait(10)
 
-    def _children(self) -> list[int]:
-        assert self.triton is not None
-        try:
-            text = Path(f"/proc/{self.triton.pid}/task/{self.triton.pid}/children").read_text()
-        except OSError:
-            return []
-        return [int(pid) for pid in text.split()]
+    def _triton_pid(self) -> int:
+        """The supervisor's child."""
+        assert self.server is not None
+        found = [pid for pid in _family(self.server.pid) if "/bin/tritonserver" in _command_line(pid)]
+        return found[0]
 
     def stop(self) -> int | None:
-        """End everything as kubelet does, gates first; Triton's exit code."""
+        """End everything as kubelet does, gates first; the exit code of Triton's container."""
         for gate in self.gates:
             if gate.process.poll() is None:
                 gate.process.kill()
                 gate.process.wait()
-        code = None
-        if self.triton is not None and self.triton.poll() is None:
-            self.triton.terminate()
-            try:
-                code = self.triton.wait(40)
-            except subprocess.TimeoutExpired:
-                self.kill_triton()
-        self._end_strays()
-        if not self._released:
-            self._released = True
-            self.token.release()
-        return code
+        if self.server is None or self.server.poll() is not None:
+            return None
+        self.server.send_signal(signal.SIGCONT)
+        self.server.terminate()
+        try:
+            return self.server.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill_container()
+            return None
 
-    def _end_strays(self) -> None:
-        """Stubs that outlived an aborted Triton; in a container they go with it."""
-        for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
-            line = _command_line(pid)
-            if self.token.name in line and "triton_python_backend_stub" in line:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+
+def _family(pid: int) -> list[int]:
+    """A process and all that descend from it, parents first."""
+    found = [pid]
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in listing.read_text().split():
+                found += _family(int(child))
+    return found
 
 
 def _command_line(pid: int) -> str:
