@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
 
 from spine_training.dataset import TRAINING_SEEDS, VALIDATION_SEEDS
 from spine_training.measurement import checkpoint
@@ -37,19 +38,29 @@ CURVE = "curve.csv"
 
 
 def train_measurement(
-    folder: Path, *, phantoms: int, epochs: int, seed: int = 1, network: SegmentationModel | None = None
+    folder: Path,
+    *,
+    phantoms: int,
+    epochs: int,
+    seed: int = 1,
+    network: SegmentationModel | None = None,
+    own: tuple[Samples, Samples] | None = None,
 ) -> Path:
     """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation error.
 
     Goes on from that checkpoint if `folder` has one, with a fresh optimiser.
 
     With a segmentation `network` every third phantom is also cut as the server cuts it, and so are all those
-    that validate.
+    that validate. With a site's `own` samples (training, validation) those validate, and phantoms only join
+    the training.
     """
-    validation = cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
-    training = cached_samples(folder, TRAINING_SEEDS[:phantoms], None)
-    if network is not None:
-        training = join([training, cached_samples(folder, TRAINING_SEEDS[:phantoms:SERVED_SHARE], network)])
+    validation = own[1] if own else cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
+    parts = [own[0]] if own else []
+    if phantoms:
+        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms], None))
+    if phantoms and network is not None:
+        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms:SERVED_SHARE], network))
+    training = join(parts)
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
     known = folder / CHECKPOINT
@@ -57,7 +68,7 @@ def train_measurement(
     run = _Run(cnn, torch.Generator().manual_seed(seed), folder)
     if known.exists():
         run.best = float(evaluate(cnn, validation).mean())
-    for epoch in range(epochs):
+    for epoch in tqdm(range(epochs), desc="measurement", unit="epoch"):
         run.epoch(epoch, training, validation)
     return folder / CHECKPOINT
 
