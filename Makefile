@@ -16,7 +16,7 @@ COUNT  ?= 60
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow lint format accuracy parity chart fuzz chaos soak sbom audit clean setup setup-dev
+.PHONY: help demo serve test test-slow lint format accuracy card parity chart fuzz chaos soak sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 accuracy: $(VENV)/.dev ## COUNT held-out phantoms through a running server: Dice, level names, errors in mm
 	@$(BIN)/python -m spine_training.accuracy --count $(COUNT) --out $(OUT)/accuracy
 
+card: $(VENV)/.dev ## refresh training/MODEL_CARD.md and its pictures from what `make accuracy` wrote
+	@$(BIN)/spine-train card --results $(OUT)/accuracy/accuracy.json $(if $(REAL),--real "$(REAL)")
+
 parity: $(VENV)/.dev ## export every kind of nnU-Net model and hold it to nnUNetPredictor: a table
 	@$(BIN)/python -m spine_export.parity --out $(OUT)/parity
 
@@ -73,6 +76,9 @@ chaos: $(VENV)/.dev ## faults under load, three replicas behind round robin and 
 
 soak: $(VENV)/.dev ## 2 hours at 70 % load: memory, handles, /dev/shm, latency (MINUTES=5 for a short one)
 	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.soak --out $(OUT)/reliability --minutes $(or $(MINUTES),120)
+
+docs: $(VENV)/.dev ## the client's API reference, from its docstrings
+	@$(BIN)/python scripts/api_reference.py --out $(OUT)/docs
 
 sbom: $(VENV)/.dev ## what is in the images, as CycloneDX
 	@$(BIN)/python scripts/sbom.py --out $(OUT)/sbom

@@ -13,13 +13,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from spine_training.evaluation.cases import RANDOM_SHARE, held_out_phantoms
-from spine_training.evaluation.run import as_json, connected, evaluate, write_json
+from spine_training.evaluation.command import write_pages
+from spine_training.evaluation.run import as_json, connected, evaluate
 from spine_training.evaluation.scoring import METHODS, CaseScore
 
+ROBUSTNESS_SHARE = 20  # one of so many volumes is also made harder, seventeen times
 SHOWN = ("height_anterior", "height_middle", "height_posterior", "height_mean", "canal_ap")
 AT_LEAST: dict[str, float] = {
     "dice.body": 0.94,
@@ -68,11 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     source = held_out_phantoms(options.count, random=_random(options))
     with connected(options.url) as client:
-        done = evaluate(client, source, tell=lambda score: print(_case_line(score), flush=True))
-    content = as_json(done, source)
+        done = evaluate(
+            client,
+            source,
+            robustness_cases=options.count // ROBUSTNESS_SHARE
+            if options.robustness is None
+            else options.robustness,
+            tell=lambda score: print(_case_line(score), flush=True),
+        )
+    about = {"machine": options.machine, "date": date.today().isoformat()}
+    content = as_json(done, source, about=about)
     missed = misses(content["summary"])
     targets = {"at_least": AT_LEAST, "at_most": AT_MOST}
-    write_json(options.out / "accuracy.json", {"missed": missed, "targets": targets, **content})
+    write_pages({"missed": missed, "targets": targets, **content}, options.out, "accuracy")
     print("\n" + table(content["summary"]))
     if content["apart"]:
         print("\nFully random contrasts, apart from the above\n" + table(content["apart"]))
@@ -115,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", help="host:port of a running server; without it one is started")
     parser.add_argument("--count", type=int, default=60, help="volumes (default: %(default)s)")
     parser.add_argument("--random", type=int, help="volumes of fully random contrast (default: a fifth)")
-    parser.add_argument("--out", type=Path, default=Path("out/accuracy"), help="folder for accuracy.json")
+    parser.add_argument("--robustness", type=int, help="volumes also made harder (default: one in twenty)")
+    parser.add_argument("--machine", help="kind of machine, for the record")
+    parser.add_argument("--out", type=Path, default=Path("out/accuracy"), help="folder for the results")
     return parser
 
 

@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_measure(commands)
     _add_evaluate(commands)
+    _add_card(commands)
     _add_export(commands)
     return parser
 
@@ -86,8 +87,10 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     measure = commands.add_parser("measure", help="train the measurement CNN")
     measure.add_argument(
-        "--phantoms", type=int, default=400, metavar="N", help="training phantoms (seeds from 0)"
+        "--phantoms", type=int, metavar="N", help="training phantoms (default: 400, or none with --pairs)"
     )
+    measure.add_argument("--pairs", type=Path, metavar="FOLDER", help="learn from a site's pairs as well")
+    _add_labels(measure)
     measure.add_argument("--epochs", type=int, default=30)
     measure.add_argument(
         "--network",
@@ -118,10 +121,23 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.set_defaults(run=_evaluate)
 
 
+def _add_card(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    card = commands.add_parser("card", help="refresh MODEL_CARD.md from the JSON of make accuracy")
+    card.add_argument("--results", type=Path, default=Path("out/accuracy/accuracy.json"))
+    card.add_argument("--real", type=Path, help="JSON of an evaluation of real pairs (figures only)")
+    card.add_argument("--card", type=Path, default=Path("training/MODEL_CARD.md"))
+    card.add_argument("--images", type=Path, default=Path("training/images"))
+    card.add_argument("--url", help="host:port of a running server; without it one is started")
+    card.add_argument("--no-cases", action="store_true", help="leave the pictures of phantoms as they are")
+    card.set_defaults(run=_card)
+
+
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export = commands.add_parser(
-        "export-demo", help="slim checkpoints, curves and the demo networks from this run"
+        "export", aliases=["export-demo"], help="slim checkpoints, curves and the served networks of this run"
     )
+    export.add_argument("--model-version", default="0.1.0-demo")
+    export.add_argument("--trained-on", default="synthetic phantoms only", help="what every report will say")
     export.add_argument("--into", type=Path, default=Path("model_repository"), help="model repository")
     export.add_argument("--weights", type=Path, default=Path("training/weights"))
     export.add_argument("--curves", type=Path, default=Path("training/curves"))
@@ -178,14 +194,38 @@ def _measure(options: argparse.Namespace) -> None:
     from spine_training.evaluate import SegmentationModel
     from spine_training.measurement.train import train_measurement
 
+    own = None
+    if options.pairs is not None:
+        from spine_training.pairs.dataset import PairSettings
+        from spine_training.pairs.samples import samples_of_folder
+
+        settings = PairSettings(labels=options.labels, seed=options.seed)
+        own = samples_of_folder(Workspace(options.work), options.pairs, settings)
     checkpoint = train_measurement(
         options.work / "measure",
-        phantoms=options.phantoms,
+        phantoms=(0 if own else 400) if options.phantoms is None else options.phantoms,
         epochs=options.epochs,
         seed=options.seed,
         network=SegmentationModel.load(options.network) if options.network else None,
+        own=own,
     )
+    _record_measure(options, checkpoint)
     print(checkpoint)
+
+
+def _record_measure(options: argparse.Namespace, checkpoint: Path) -> None:
+    from spine_training.curves import draw_curve
+    from spine_training.measurement.train import CURVE
+    from spine_training.provenance import NAME, write_provenance
+
+    curve = checkpoint.parent / CURVE
+    draw_curve(curve, x="epoch")
+    files = {path.name: path for path in (checkpoint, curve)}
+    chosen = {name: getattr(options, name) for name in ("phantoms", "epochs", "seed")}
+    settings = {**chosen, "pairs": options.pairs is not None}
+    write_provenance(
+        checkpoint.parent / NAME, files=files, settings=settings, workspace=Workspace(options.work)
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -210,8 +250,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 1 if content["failures"] else 0
 
 
+def _card(options: argparse.Namespace) -> None:
+    from contextlib import nullcontext
+
+    from spine_training.card import refresh
+    from spine_training.evaluation.run import connected
+
+    with nullcontext() if options.no_cases else connected(options.url) as client:
+        refresh(options.card, options.results, images=options.images, client=client, real=options.real)
+    print(options.card)
+
+
 def _export_demo(options: argparse.Namespace) -> None:
-    from spine_training.demo import export_demo
+    from spine_training.demo import Release, export_demo
 
     for line in export_demo(
         Workspace(options.work),
@@ -219,6 +270,7 @@ def _export_demo(options: argparse.Namespace) -> None:
         weights=options.weights,
         curves=options.curves,
         checkpoint=options.checkpoint,
+        release=Release(options.model_version, options.trained_on),
     ):
         print(line)
 

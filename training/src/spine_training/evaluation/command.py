@@ -34,10 +34,10 @@ def run_evaluation(
     return content
 
 
-def write_pages(content: Figures, folder: Path) -> str:
+def write_pages(content: Figures, folder: Path, name: str = NAME) -> str:
     """Write the JSON, the pictures, the Markdown and the HTML page; returns the Markdown."""
-    write_json(folder / f"{NAME}.json", content)
+    write_json(folder / f"{name}.json", content)
     text = markdown(content, draw_all(content, folder))
-    (folder / f"{NAME}.md").write_text(text, encoding="utf-8")
-    (folder / f"{NAME}.html").write_text(as_html(text, folder), encoding="utf-8")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.html").write_text(as_html(text, folder), encoding="utf-8")
     return text
