@@ -165,7 +165,7 @@ def test_bad_input_is_still_told_by_its_code(plain: service_pb2_grpc.GRPCInferen
 
 
 @pytest.mark.parametrize(
-    "model", ["nnunet", "preprocess", "segment", "identify", "report", "measure_cnn", ""]
+    "model", ["nnunet", "preprocess", "segment", "identify", "report", "measure_cnn", "attendant", ""]
 )
 def test_inner_models_are_no_api(plain: service_pb2_grpc.GRPCInferenceServiceStub, model: str) -> None:
     for call in (
