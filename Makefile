@@ -16,7 +16,7 @@ COUNT  ?= 60
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow lint format accuracy card parity chart fuzz chaos soak sbom audit clean setup setup-dev
+.PHONY: help demo serve test test-slow test-pacs lint format accuracy card parity chart fuzz chaos soak sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ test: $(VENV)/.dev ## the fast tests, against a real Triton server
 
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	@$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-pacs: $(VENV)/.dev ## series and results to and from a real PACS (Orthanc, DICOMweb)
+	@scripts/pacs-packages.sh
+	@$(BIN)/python -m pytest tests/pacs
 
 accuracy: $(VENV)/.dev ## COUNT held-out phantoms through a running server: Dice, level names, errors in mm
 	@$(BIN)/python -m spine_training.accuracy --count $(COUNT) --out $(OUT)/accuracy

@@ -28,3 +28,12 @@ def server(server_log: Path) -> Iterator[EmbeddedTriton]:
 def lumbar_phantom() -> Phantom:
     """A small lumbar volume: sagittal slices, anisotropic, one patch of the network covers it."""
     return make_phantom(SMALL_LUMBAR)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images beside the checkout; they are not part of it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real test images (../shared/data) are not on this machine")
+    return folder

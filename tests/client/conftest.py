@@ -40,12 +40,3 @@ def serve() -> Iterator[Callable[..., tuple[FakeTriton, SpineClient]]]:
     for server, client in opened:
         client.close()
         server.stop(None)
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real images beside the checkout; they are not part of it."""
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real test images (../shared/data) are not on this machine")
-    return folder

@@ -226,6 +226,18 @@ def test_addresses_that_are_none(text: str) -> None:
     assert isinstance(error, InputError) and error.code == "address"
 
 
+@pytest.mark.parametrize("uid", ["", "1.2/../3", "1.2?x", "Doe", "1" * 65])
+def test_uids_that_are_none(pacs: FakePacs, uid: str) -> None:
+    failure(InputError, lambda: load(Pacs(pacs.url).series(uid, SERIES)))
+    failure(InputError, lambda: load(Pacs(pacs.url).series(STUDY, uid)))
+    failure(InputError, lambda: load(Pacs(pacs.url).series(uid)))
+    assert pacs.seen == []
+
+
+def test_uid_of_a_careless_maker_is_asked_for_as_it_is(pacs: FakePacs) -> None:
+    assert load(Pacs(pacs.url).series("1.02.003", SERIES)).shape_zyx[0] == SLICES
+
+
 def test_paths_are_no_addresses() -> None:
     assert not is_address("dicom/study") and not is_address("C://study") and not is_address(b"http://h")
 

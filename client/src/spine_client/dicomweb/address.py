@@ -30,6 +30,13 @@ def is_address(source: object) -> bool:
     return isinstance(source, str) and source.split("://")[0].lower() in _SCHEMES and "://" in source
 
 
+def check_uid(uid: str) -> str:
+    """`uid`, as it may stand in an address. Raises `InputError` ``"uid"``."""
+    if not re.fullmatch(r"[0-9.]{1,64}", uid):
+        raise InputError("uid", "a UID is made of up to 64 digits and dots")
+    return uid
+
+
 def parse_address(text: str) -> Address:
     """Read ``dicomweb://`` (over TLS), ``dicomweb+http://``, ``https://`` or ``http://`` addresses.
 

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spine_client.config import Tls
-from spine_client.dicomweb.address import parse_address
+from spine_client.dicomweb.address import check_uid, parse_address
 from spine_client.errors import AccessRefused, InputError, ProtocolError, ServerFailed, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from spine_client.result import SpineResult
 
 DEFAULT_PACS_TIMEOUT_S = 120.0
+_AS_STORED = (("application/dicom", "*"),)
+"""Any transfer syntax: not every PACS can decompress, and nothing is lost on the way."""
 _FIELDS = ("Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
 
@@ -90,6 +92,8 @@ class Pacs:
 
         with conversation(self, timeout_s=self.timeout_s) as client:
             study_uid = attributes.pop("StudyInstanceUID", None)
+            if study_uid is not None:
+                check_uid(study_uid)
             found = client.search_for_series(study_uid, fields=_FIELDS, search_filters=attributes)
             return tuple(_entry(item, study_uid) for item in found)
 
@@ -102,13 +106,14 @@ class Pacs:
         from spine_client.dicomweb.problems import took_too_long
         from spine_client.dicomweb.session import conversation
 
+        check_uid(study_uid), check_uid(series_uid)
         seconds = self.timeout_s if timeout_s is None else min(self.timeout_s, timeout_s)
         if seconds <= 0:
             raise took_too_long()
         end = time.monotonic() + seconds
         datasets = []
         with conversation(self, timeout_s=seconds) as client:
-            for dataset in client.iter_series(study_uid, series_uid):
+            for dataset in client.iter_series(study_uid, series_uid, media_types=_AS_STORED):
                 datasets.append(dataset)
                 if time.monotonic() > end:
                     raise took_too_long()

@@ -37,7 +37,9 @@ def conversation(pacs: Pacs, *, timeout_s: float, storing: bool = False) -> Iter
     with quiet_dicomweb(), _session(pacs) as session:
         try:
             chunk_bytes = _STORE_CHUNK_BYTES if storing else _RETRIEVE_CHUNK_BYTES
-            client = web.DICOMwebClient(pacs.root, session, chunk_size=chunk_bytes, timeout=timeout_s)
+            client = web.DICOMwebClient(
+                pacs.root, session, chunk_size=chunk_bytes, timeout=timeout_s, permissive_uid=True
+            )
             client.set_http_retry_params(retry=False)  # it repeats POSTs too; see _session
             yield client
         except (SpineClientError, MemoryError):
