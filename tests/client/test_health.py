@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from fake_triton import FakeTriton, fails, start
 
-from spine_client import SpineClient
+from spine_client import RetryPolicy, SpineClient
 
 
 def test_ready_server(serve) -> None:
@@ -23,15 +23,18 @@ def test_deep_check_sends_a_volume(serve) -> None:
     assert health.ok
     assert health.canary_s is not None
     assert len(servicer.requests) == 1
+    assert health.supervisor is not None
+    assert (health.supervisor["restarts"], health.supervisor["reloads"]) == (1, {"segment": 2})
 
 
 def test_dead_stage_shows_in_the_deep_check_only(serve) -> None:
-    _, client = serve(fails(grpc.StatusCode.INTERNAL, "Stub process is not healthy"))
-    assert client.health().ok
-    deep = client.health(deep=True)
+    _, client = serve(fails(grpc.StatusCode.INTERNAL, "Stub process 'segment_0_0' is not healthy."))
+    patient = client.with_options(retry=RetryPolicy(max_attempts=1))
+    assert patient.health().ok
+    deep = patient.health(deep=True)
     assert not deep.ok
     assert deep.ready
-    assert "failed" in str(deep.problem)
+    assert "has died" in str(deep.problem)
 
 
 def test_model_that_is_not_ready(serve) -> None:

@@ -154,6 +154,8 @@ def test_networks_named_by_parameters_exist() -> None:
 
 
 def test_the_client_speaks_the_same_contract() -> None:
+    assert client_contract.ATTENDANT_MODEL in contract.MODELS
+    assert (contract.LEFT.name, contract.STATE.name) == (client_contract.LEFT, client_contract.STATE)
     entry = contract.MODELS["spine_mri"]
     assert entry.name == client_contract.ENTRY_MODEL
     assert {tensor.name: tensor.dtype for tensor in entry.inputs} == client_contract.INPUT_DATATYPES

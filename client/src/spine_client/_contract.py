@@ -9,6 +9,11 @@ ENTRY_MODEL = "spine_mri"
 SEGMENTATION_MODEL = "segmentation"
 """The second entry: the same inputs, `LABELS` alone, in the network's own numbers."""
 
+ATTENDANT_MODEL = "attendant"
+LEFT = "LEFT"
+STATE = "STATE"
+"""It is told whose caller has left, and answers with the supervisor's state as JSON."""
+
 # Inputs: flat bytes of (C, Z, Y, X) voxels, and how to read them.
 VOLUME = "VOLUME"
 SHAPE = "SHAPE"

@@ -5,6 +5,7 @@ The two clients only wait; what goes over the wire, what comes back and whether 
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
@@ -168,6 +169,27 @@ def segmentation_entry(model: str) -> Entry[SegmentationResult]:
         return SegmentationResult(answer.labels, answer.volume, model, answer.request_id, answer.elapsed_s)
 
     return Entry(model, contract.SEGMENTATION_OUTPUT_DATATYPES, read)
+
+
+def leaving_request(request_id: str) -> pb.ModelInferRequest:
+    """What tells the server that nobody waits for `request_id` any more; with ``""``, what asks its state.
+
+    A cancelled gRPC call alone does not reach a stage that already works on the volume.
+    """
+    request = pb.ModelInferRequest(model_name=contract.ATTENDANT_MODEL)
+    if request_id:
+        request.inputs.add(name=contract.LEFT, datatype="BYTES", shape=[1])
+        request.raw_input_contents.append(_length_prefixed(request_id))
+    return request
+
+
+def read_state(response: pb.ModelInferResponse) -> dict[str, Any]:
+    """The supervisor's state out of the attendant's answer; empty where there is none."""
+    try:
+        state = json.loads(_without_length(response.raw_output_contents[0]))
+    except (ValueError, IndexError, ProtocolError):
+        return {}
+    return state if isinstance(state, dict) and state.get("supervised") is True else {}
 
 
 def check_request_id(request_id: str | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from tritonclient.grpc import service_pb2 as pb
 
 from spine_client import _shared_memory as shared_memory
-from spine_client._protocol import Call, Deadline
+from spine_client._protocol import Call, Deadline, leaving_request, read_state
 from spine_client.errors import AccessRefused, InputError, ServerFailed, ServerUnavailable, SpineClientError
 from spine_client.health import Health
 from spine_client.progress import Progress
@@ -140,6 +140,14 @@ def release(regions: shared_memory.Leftovers, *, patience_s: float) -> Steps[Non
             break
 
 
+def _supervisor(ask: Callable[[str, Any], Ask]) -> Steps[dict[str, Any] | None]:
+    try:
+        answer = yield ask("ModelInfer", leaving_request(""))
+    except SpineClientError:
+        return None  # an older server, or a gate before it
+    return read_state(answer) or None
+
+
 def health(canary: Callable[[], Steps[float]] | None, model: str, deadline: Deadline) -> Steps[Health]:
     """Ask whether the server takes work; then send it the `canary`, whose steps end with its seconds.
 
@@ -166,6 +174,7 @@ def health(canary: Callable[[], Steps[float]] | None, model: str, deadline: Dead
             return replace(state, problem=f"the server is up, but {model} is not ready")
         if canary is not None:
             state = replace(state, canary_s=(yield from canary()))
+            state = replace(state, supervisor=(yield from _supervisor(ask)))
     except SpineClientError as error:
         return replace(state, problem=str(error))
     return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ from tritonclient.grpc import service_pb2_grpc
 
 from spine_client._base import ClientBase, ProgressCallback, check_concurrency, tell_nobody
 from spine_client._contract import ENTRY_MODEL, SEGMENTATION_MODEL
-from spine_client._protocol import segmentation_entry, spine_entry
+from spine_client._protocol import leaving_request, segmentation_entry, spine_entry
 from spine_client._refusals import error_from_status
 from spine_client._steps import Ask, Pause, Step, Steps, Tell
-from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, Access, RetryPolicy, Tls
+from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, LEAVING_TIMEOUT_S, Access, RetryPolicy, Tls
 from spine_client.errors import SpineClientError
 from spine_client.health import Health
 from spine_client.options import AnalyzeOptions, with_region
@@ -191,9 +191,22 @@ class AsyncSpineClient(ClientBase):
             return await ask(
                 step.request, timeout=max(step.timeout_s, 0.001), metadata=self._access.metadata()
             )
+        except asyncio.CancelledError:
+            if step.method == "ModelInfer" and step.request_id is not None:
+                self._leave(step.request_id)
+            raise
         except grpc.RpcError as error:
             status, details = error.code().name, error.details() or ""
         raise error_from_status(status, details, step.request_id)
+
+    def _leave(self, request_id: str) -> None:
+        """Tell the server, without waiting for it to hear."""
+        telling = self._connection.telling
+        call = self._connect().ModelInfer(
+            leaving_request(request_id), timeout=LEAVING_TIMEOUT_S, metadata=self._access.metadata()
+        )
+        telling.add(call)  # a call that nobody holds is cancelled
+        call.add_done_callback(telling.discard)
 
     def _connect(self) -> Any:
         connection = self._connection
@@ -210,6 +223,7 @@ class _Connection:
     channel: Any = None
     stub: Any = None
     closed: bool = False
+    telling: set[Any] = field(default_factory=set)
 
 
 def _start(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,10 +16,10 @@ from tritonclient.grpc import service_pb2_grpc
 
 from spine_client._base import ClientBase, ProgressCallback, check_concurrency, tell_nobody
 from spine_client._contract import ENTRY_MODEL, SEGMENTATION_MODEL
-from spine_client._protocol import segmentation_entry, spine_entry
+from spine_client._protocol import leaving_request, segmentation_entry, spine_entry
 from spine_client._refusals import error_from_status
 from spine_client._steps import Ask, Pause, Step, Steps, Tell
-from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, Access, RetryPolicy, Tls
+from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, LEAVING_TIMEOUT_S, Access, RetryPolicy, Tls
 from spine_client.errors import SpineClientError
 from spine_client.health import Health
 from spine_client.options import AnalyzeOptions, with_region
@@ -241,9 +242,17 @@ class SpineClient(ClientBase):
                     return future.result(timeout=_TICK_S)
                 except grpc.FutureTimeoutError:
                     continue
+        except grpc.RpcError:
+            raise
         except BaseException:
             future.cancel()
+            if step.method == "ModelInfer" and step.request_id is not None:
+                self._leave(step.request_id, metadata)
             raise
+
+    def _leave(self, request_id: str, metadata: Any) -> None:
+        with suppress(grpc.RpcError, ValueError):  # then it ends at its deadline
+            self._stub.ModelInfer(leaving_request(request_id), timeout=LEAVING_TIMEOUT_S, metadata=metadata)
 
     @staticmethod
     def _in_order_of_completion(

@@ -11,6 +11,8 @@ DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_TIMEOUT_S = 300.0
 HEALTH_TIMEOUT_S = 10.0
 DEEP_HEALTH_TIMEOUT_S = 60.0
+LEAVING_TIMEOUT_S = 1.0
+"""For telling the server that a caller has left."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,9 @@ class Health:
     server_version: str | None = None
     canary_s: float | None = None
     problem: str | None = None
+    supervisor: dict[str, Any] | None = None
+    """What the server's supervisor tells after a deep check: status, restarts, reloads, last event. None
+    where there is no supervisor, or a gate keeps it to itself."""
 
     @property
     def ok(self) -> bool:

@@ -1,9 +1,9 @@
 """Whether anyone still waits for a request, as the stages tell one another.
 
 Triton's ensemble does not pass a cancel on to a step that runs, nor say how much of its time is left.
-So the first stage notes the request's deadline in a small file that all stages of this server see; `attendant`
-strikes it out when the gate or the SDK says that the caller has left; a long stage looks at it between two
-patches. Each attempt notes its deadline anew, so a cancel counts for the attempts before it only.
+So the first stage notes the request's deadline in a small file that all stages of this server see; the model
+`attendant` strikes it out when the gate or the SDK says that the caller has left; a long stage looks at it
+between two patches. Each attempt notes its deadline anew, so a cancel counts for the attempts before it only.
 
 Clocks are `time.monotonic`, which all processes of a machine share.
 """

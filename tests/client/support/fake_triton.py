@@ -152,10 +152,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.model_ready = True
         self.regions: dict[str, mmap.mmap] = {}
         self.registered: list[str] = []
+        self.left: list[str] = []
         self.shared_memory_refusal: tuple[grpc.StatusCode, str] | None = None
         self.holds_on = False
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
+        if request.model_name == "attendant":
+            return self._attend(request)
         copy = pb.ModelInferRequest()
         copy.CopyFrom(request)
         self.requests.append(copy)
@@ -164,6 +167,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         context.add_callback(lambda: None if context.is_active() else self.cancelled.set())
         behaviour = self.behaviours[min(len(self.requests), len(self.behaviours)) - 1]
         return behaviour(request, context)
+
+    def _attend(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        self.left += [content[4:].decode() for content in request.raw_input_contents]
+        state = b'{"supervised": true, "status": "ready", "restarts": 1, "reloads": {"segment": 2}}'
+        return pb.ModelInferResponse(raw_output_contents=[len(state).to_bytes(4, "little") + state])
 
     def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
         if self.shared_memory_refusal is not None:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from spine_client.cli import exit_codes
 from spine_client.cli.connection import open_client, options_of
 from spine_client.cli.pacs import source_of, store, store_in
-from spine_client.cli.tables import discs_table, print_table, stacks_table
+from spine_client.cli.tables import discs_table, print_table, stacks_table, supervisor_line
 from spine_client.cli.waiting import WaitingLine
 from spine_client.dicom import SELECTION_RULE, Stack, inspect_dicom
 from spine_client.dicom.choose import choose_stack
@@ -68,6 +68,8 @@ def health(arguments: Namespace, out: TextIO, err: TextIO) -> int:
         version = f" (Triton {state.server_version})" if state.server_version else ""
         canary = f", a small volume took {state.canary_s:.1f} s" if state.canary_s is not None else ""
         out.write(f"ready{version}{canary}\n" if state.ok else f"not ready{version}: {state.problem}\n")
+        if state.supervisor is not None:
+            out.write(supervisor_line(state.supervisor))
     return exit_codes.DONE if state.ok else exit_codes.UNAVAILABLE
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 from spine_client.dicom.stacks import Stack
 from spine_client.report import Disc
@@ -112,3 +112,11 @@ def _print_rich(table: Table, stream: TextIO) -> None:
     console.print(shown)
     for note in table.notes:
         console.print(Text(note, style="yellow" if note.startswith("warning") else "dim"))
+
+
+def supervisor_line(state: Mapping[str, Any]) -> str:
+    """What the server's supervisor has had to do, in one line."""
+    reloads = ", ".join(f"{model} {count}×" for model, count in dict(state.get("reloads") or {}).items())
+    did = f"{state.get('restarts', 0)} restarts, stages loaded anew: {reloads or 'none'}"
+    last = f"; last: {state['last_event']}" if state.get("last_event") else ""
+    return f"supervisor: {state.get('status')}; {did}{last}\n"

@@ -16,6 +16,7 @@ import grpc
 from spine_server import wire_errors
 from spine_server.gate import rules
 from spine_server.gate.keys import HEADER, KeyRing
+from spine_server.gate.leaving import LeavingCallers
 from spine_server.gate.metrics import GateMetrics
 from spine_server.gate.rules import Refusal
 
@@ -30,7 +31,7 @@ _STATUS = {
     "slow": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _ACCESS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-_BUSY = Refusal("busy", "As many studies as allowed are under way; try again.")
+_BUSY = Refusal("busy", wire_errors.with_retry_hint("As many studies as allowed are under way.", 1.0))
 _SLOW = Refusal("slow", "The request did not come in within the time allowed.")
 _NO_KEY = Refusal("key", f"A valid key is needed in the metadata {HEADER}.")
 
@@ -62,6 +63,7 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]
         metrics: GateMetrics,
     ) -> None:
         self._triton = triton
+        self._leaving = LeavingCallers(triton)
         self._models = frozenset(models)
         self._keys = keys
         self._max_concurrent = max_concurrent
@@ -137,6 +139,10 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]
         metadata = [(key, value) for key, value in context.invocation_metadata() or () if _forwarded(key)]
         try:
             answer: bytes = await call(request, timeout=context.time_remaining(), metadata=metadata)
+        except asyncio.CancelledError:
+            if method == rules.INFER:
+                self._leaving.left(request)
+            raise
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), _details(error))
             raise AssertionError from error  # abort raises; this line is for the reader and the type checker
