@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -222,3 +225,18 @@ def test_many_series_of_a_pacs_are_analysed_as_they_come(
         }
     assert outcomes[0].ok
     assert isinstance(outcomes[1].error, InputError)
+
+
+def test_example_round_trip(
+    server: EmbeddedTriton, pacs: Pacs, running: Orthanc, uploaded: pydicom.Dataset
+) -> None:
+    """`client/examples/dicomweb_round_trip.py` as it is."""
+    script = Path(__file__).resolve().parents[2] / "client" / "examples" / "dicomweb_round_trip.py"
+    before = len(pacs.find_series(StudyInstanceUID=uploaded.StudyInstanceUID))
+    command = [sys.executable, str(script), running.root, "--patient", uploaded.PatientID,
+               "--allow-plaintext", "--url", server.grpc_url]  # fmt: skip
+    environment = {**os.environ, "PACS_AUTHORIZATION": pacs.authorization_value() or ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "series 1 of 1" in done.stdout and "stored" in done.stdout
+    assert len(pacs.find_series(StudyInstanceUID=uploaded.StudyInstanceUID)) == before + 2
