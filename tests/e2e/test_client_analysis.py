@@ -12,7 +12,7 @@ import pytest
 
 from spine_client import RequestRejected, SpineClient, SpineResult, Volume
 from spine_client.cli import main
-from spine_client.errors import DeadlineExceeded
+from spine_client.errors import AccessRefused, DeadlineExceeded
 from spine_server import EmbeddedTriton
 from spinecore.phantom import Phantom
 from spinecore.phantom.io import write_dicom, write_nifti
@@ -121,3 +121,20 @@ def test_a_deadline_too_short_is_told_and_the_next_request_is_answered(
         client.analyze(result.volume, timeout_s=0.15)
     again = client.analyze(result.volume)
     np.testing.assert_array_equal(again.labels, result.labels)
+
+
+def test_plain_segmentation_gives_the_networks_own_numbers(client: SpineClient, result: SpineResult) -> None:
+    plain = client.segment(result.volume)
+    assert plain.labels.shape == result.volume.shape_zyx
+    assert set(np.unique(plain.labels)) <= set(range(6))
+    found, named = plain.labels > 0, result.labels > 0
+    assert (found & named).sum() > 0.98 * named.sum()  # the analysis drops specks, and adds nothing
+    assert client.health(deep=True, model="segmentation").ok
+
+
+def test_server_as_started_by_default_takes_no_shared_memory(
+    server: EmbeddedTriton, result: SpineResult
+) -> None:
+    sharing = SpineClient(server.grpc_url, shared_memory=True)
+    with sharing, pytest.raises(AccessRefused, match="--open-shared-memory"):
+        sharing.analyze(result.volume)
