@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tritonclient.grpc import model_config_pb2
 
 from spine_export import networks
+from spine_export.architecture import find_trainer
 from spine_export.cli import main
 from spine_export.config_files import largest_batch, ports
 from spine_export.errors import ExportError, GateError
@@ -95,6 +98,34 @@ def test_the_onnx_file_equals_torch_and_the_batch_alone_is_dynamic(exported: Pat
 def test_the_same_checkpoint_gives_the_same_bytes(exported: Path, odd_results: Path, tmp_path: Path) -> None:
     export_nnunet(odd_results, repository=tmp_path, model="brain", precision="fp32", mirror=True)
     assert fingerprint(tmp_path) == fingerprint(exported)
+
+
+def test_a_trainer_of_nnunets_that_builds_another_network_is_found(
+    plain_results: Path, tmp_path: Path
+) -> None:
+    """nnUNetTrainerBN swaps the plans' instance normalisation for batch normalisation."""
+    results = shutil.copytree(plain_results, tmp_path / "results")
+    path = results / "fold_0" / "checkpoint_final.pth"
+    state = torch.load(path, weights_only=False)
+    trainer = find_trainer("nnUNetTrainerBN")
+    assert trainer.__name__ == "nnUNetTrainerBN"
+    state["trainer_name"] = trainer.__name__
+    network = build_architecture(state["init_args"], trainer)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    torch.save({**state, "network_weights": network.state_dict()}, path)
+    for precision in ("fp32", "fp16"):
+        done = export_nnunet(results, repository=tmp_path / precision, precision=precision)
+        assert done.difference.largest < 0.01
+
+
+def build_architecture(init: dict[str, Any], trainer: Any) -> torch.nn.Module:
+    manager = PlansManager(init["plans"])
+    configuration = manager.get_configuration(init["configuration"])
+    network: torch.nn.Module = trainer.build_network_architecture(manager, configuration, 1, 4)
+    return network
 
 
 def test_several_networks_live_in_one_repository(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import io
+import os
 import pydoc
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +19,9 @@ from torch import nn
 from spine_export.checkpoints import Checkpoint
 from spine_export.errors import Unsupported
 from spinecore.errors import ModelError
+
+_TRAINERS = "nnunetv2.training.nnUNetTrainer"
+_TRAINER_FOLDERS = "nnUNet_extTrainer"
 
 
 class FoldMean(nn.Module):
@@ -112,11 +119,34 @@ def find_trainer(name: str) -> Any:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
             return recursive_find_trainer_class_by_name(name)
-    except (RuntimeError, ImportError):  # not found, or one of nnU-Net's own trainers cannot be imported
-        return nnUNetTrainer
+        except (RuntimeError, ImportError):  # not found, or another trainer on the way cannot be imported
+            return _shipped_trainer(name) or _external_trainer(name) or nnUNetTrainer
+
+
+def _shipped_trainer(name: str) -> Any:
+    """A trainer of nnU-Net's own, importing no other: some need packages that may not be there."""
+    folder = Path(importlib.import_module(_TRAINERS).__path__[0])
+    for file in sorted(folder.rglob("*.py")):
+        if re.search(rf"^class {re.escape(name)}\b", file.read_text(encoding="utf-8"), re.MULTILINE):
+            module = ".".join((_TRAINERS, *file.relative_to(folder).with_suffix("").parts))
+            with contextlib.suppress(RuntimeError, ImportError):
+                return getattr(importlib.import_module(module), name)
+    return None
+
+
+def _external_trainer(name: str) -> Any:
+    """A trainer of the folders that ``nnUNet_extTrainer`` names."""
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    for folder in filter(os.path.isdir, os.environ.get(_TRAINER_FOLDERS, "").split(os.pathsep)):
+        with contextlib.suppress(RuntimeError, ImportError):
+            return recursive_find_python_class(
+                folder, name, None, base_folder=folder, cleanup_imports_from_base_folder=True
+            )
+    return None
 
 
 def _load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
