@@ -1,6 +1,10 @@
 """The two ends of a draft: what is the anchor there (sacrum, C2), what is a vertebra, what is neither.
 
-An anchor must be the outermost bone of its end and reach the level next to it. Where the classes leave more
+An anchor must be the outermost bone of its end and reach the level next to it. How much of it must be seen
+depends on what else speaks for it: where image and canal go on beyond the last disc for more than a vertebra
+and no other bone follows, the column ends there, as it does at C2 and the sacrum only, so that a part of an
+anchor is enough (under-segmented anchors look so); at the border of the image a cut vertebra may be mistaken
+for one, and more is asked: of C2 the length that only its dens gives it. Where the classes leave more
 than one reading open, e.g. a body that runs into the sacrum without a disc between, the reading that counts
 levels is not trusted: the anchor is kept, and put in doubt with a reason.
 """
@@ -11,11 +15,25 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from spinecore.chain import Kind
-from spinecore.draft import CLASS_OF_KIND, Draft, Material, part_sizes, usual_volume
+from spinecore.draft import (
+    CLASS_OF_KIND,
+    Draft,
+    Material,
+    bone_length_mm,
+    part_sizes,
+    pitch_at,
+    usual_volume,
+)
 from spinecore.labels import Class
 from spinecore.separators import Members, Separator
 
 MIN_ANCHOR_MM3 = {Kind.SACRUM: 4000.0, Kind.C2: 2000.0}
+MIN_ENDING_ANCHOR_MM3 = {Kind.SACRUM: 1000.0, Kind.C2: 400.0}  # where the column ends within the image
+# Discs next to an anchor of which little is seen: a neck's are smaller than this, a loin's larger.
+MAX_NECK_DISC_MM2 = 500.0
+MIN_LOIN_DISC_MM2 = 500.0
+DENS_SHARE = 1.25  # of the pitch: a C2 at the border of the image is longer than this, other bodies are not
+ONE_BONE_SHARE = 1.6  # of the pitch: bone beyond the last disc shorter than this is one bone of two classes
 # A disc within an anchor (S1/S2, the seam in C2) is smaller than this share of the next ones.
 RUDIMENT_SHARE = {Kind.SACRUM: 0.45, Kind.C2: 0.65}
 WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
@@ -28,15 +46,16 @@ SCRAP_DROP_SHARE = 0.01
 STRAY_SHARE = 0.4  # bone at an end that is neither whole nor cut by the field of view is no vertebra
 
 
-def settle_anchor(draft: Draft, material: Material, anchor: Kind) -> None:
+def settle_anchor(draft: Draft, material: Material, anchor: Kind, *, ends_in_view: bool = False) -> None:
     """Make the anchor the outermost bone of its end, or turn it into a body and say why.
 
+    ends_in_view: image and canal go on beyond this end's outermost disc for more than a vertebra.
     Works on the lower end; for C2 the draft is turned upside down meanwhile.
     """
     if anchor is Kind.C2:
         draft.flip()
     _absorb_rudiments(draft, material, anchor)
-    _split_shared_end(draft, material, anchor)
+    _split_shared_end(draft, material, anchor, ends_in_view=ends_in_view)
     _return_wings(draft, material, anchor)
     if draft.kinds[0] is anchor and len(draft.bones) > 1 and not _reaches_its_neighbour(draft, material):
         draft.doubts.setdefault(anchor, "it lies too far from the level next to it")
@@ -78,18 +97,21 @@ def _size_share(disc: Separator, others: list[Separator]) -> float:
     return max(area, volume)
 
 
-def _split_shared_end(draft: Draft, material: Material, anchor: Kind) -> None:
+def _split_shared_end(draft: Draft, material: Material, anchor: Kind, *, ends_in_view: bool) -> None:
     """Where a body and the anchor share the end interval (no disc seen), divide it by class."""
     end = draft.bones[0]
     is_anchor = material.classes[end] == CLASS_OF_KIND[anchor]
     body = end[material.classes[end] == Class.BODY]
-    if material.volume(end[is_anchor]) < MIN_ANCHOR_MM3[anchor]:
+    ending = ends_in_view and _discs_fit(draft, anchor)
+    doubt = _too_little(draft, material, anchor, end[is_anchor], ends_in_view=ends_in_view, ending=ending)
+    if doubt is not None:
         draft.kinds[0] = Kind.BODY
         if is_anchor.any():
-            draft.doubts[anchor] = "too little of it is in view"
+            draft.doubts[anchor] = doubt
         return
     share = material.volume(body) / usual_volume(draft, material)
-    if share < SCRAP_SHARE:
+    one_bone = ending and bone_length_mm(end, material) < ONE_BONE_SHARE * abs(pitch_at(draft, 0))
+    if share < SCRAP_SHARE or one_bone:
         draft.kinds[0] = anchor
         return
     draft.bones[:1] = [end[is_anchor], body]
@@ -98,6 +120,29 @@ def _split_shared_end(draft: Draft, material: Material, anchor: Kind) -> None:
     draft.trusted.insert(0, True)
     if share < WHOLE_BODY_SHARE or _in_contact(draft, material) or _sliver_between(draft, material):
         draft.doubts[anchor] = "the bone next to it could be a vertebra or part of it"
+
+
+def _too_little(
+    draft: Draft, material: Material, anchor: Kind, members: Members, *, ends_in_view: bool, ending: bool
+) -> str | None:
+    """Why `members` of the anchor's class at the end do not make an anchor; None if they do."""
+    least = (MIN_ENDING_ANCHOR_MM3 if ending else MIN_ANCHOR_MM3)[anchor]
+    if material.volume(members) < least:
+        return "too little of it is in view"
+    if anchor is Kind.C2 and not ends_in_view and len(draft.bones) > 1:
+        length = bone_length_mm(members, material)
+        if length < DENS_SHARE * abs(pitch_at(draft, 0)):
+            return "the image ends there, and what is in view may be any cervical vertebra"
+    return None
+
+
+def _discs_fit(draft: Draft, anchor: Kind) -> bool:
+    """Whether the discs next to this end are as small as a neck's, or as large as a loin's."""
+    areas = [s.area_mm2 for s in draft.seams[:3] if s is not None and s.is_disc]
+    if not areas:
+        return False
+    area = float(np.median(areas))
+    return area <= MAX_NECK_DISC_MM2 if anchor is Kind.C2 else area >= MIN_LOIN_DISC_MM2
 
 
 def _in_contact(draft: Draft, material: Material) -> bool:

@@ -22,6 +22,8 @@ not_finite         NaN or infinite voxels
 intensity          voxel values beyond ±`MAX_INTENSITY`
 constant_image     all voxels of a channel are equal
 options_…          OPTIONS too long (size), not JSON (json), unknown key (key), bad value (value)
+too_large          the network's grid would have more voxels than the server takes
+memory_limit       a stage would need more memory than the server gives one study
 data, plan         an inner tensor that `preprocess` did not write
 patches            an inner tensor that `identify` did not write
 classes            a class map of another size than the volume

@@ -15,6 +15,8 @@ FloatArray = NDArray[np.float64]
 MIN_CUT_VOXELS = 4  # so many voxels on a face of the volume make a cut
 _STEP_MM = 1.0
 _FARTHEST_MM = 200.0
+_GAP_STEP_MM = 3.0
+_GAP_REACH_MM = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,11 @@ def view_beyond_mm(point: FloatArray, direction: FloatArray, shape: tuple[int, .
     index_zyx = lps_to_index(affine, point + steps[:, None] * direction)[:, ::-1]
     outside = ((index_zyx < -0.5) | (index_zyx > np.array(shape) - 0.5)).any(axis=1)
     return float(steps[int(np.argmax(outside))]) if outside.any() else _FARTHEST_MM
+
+
+def unbroken_mm(positions: FloatArray) -> float:
+    """How far `positions` along a line (N,) go on from 0 without a gap, in mm (at most 60)."""
+    near = positions[(positions >= 0) & (positions < _GAP_REACH_MM)]
+    filled = np.bincount((near // _GAP_STEP_MM).astype(np.intp))
+    gaps = np.flatnonzero(filled == 0)
+    return _GAP_STEP_MM * float(gaps[0] if len(gaps) else len(filled))

@@ -16,7 +16,7 @@ from spinecore.chain import Chain, centroid_lps, points_lps
 from spinecore.components import clean
 from spinecore.document import Document, Measured, Scene, describe, measure_levels
 from spinecore.errors import ModelError
-from spinecore.field_of_view import cut_by_view, view_beyond_mm
+from spinecore.field_of_view import cut_by_view, unbroken_mm, view_beyond_mm
 from spinecore.frame_fit import FloatArray, LabelMap
 from spinecore.geometry import Affine, Volume
 from spinecore.instances import find_chain
@@ -32,8 +32,6 @@ ROLES: dict[str, Class] = {
     "sacrum": Class.SACRUM,
     "c2": Class.C2,
 }
-_CANAL_REACH_MM = 60.0
-_CANAL_STEP_MM = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,19 +113,9 @@ def _open_end(chain: Chain, end: int, canal: FloatArray, shape: tuple[int, ...],
     outward = start - centroid_lps(next_bone.voxels, shape, affine)
     outward /= np.linalg.norm(outward)
     return OpenEnd(
-        canal_mm=_unbroken_mm((canal - start) @ outward),
+        canal_mm=unbroken_mm((canal - start) @ outward),
         view_mm=view_beyond_mm(start, outward, shape, affine),
     )
-
-
-def _unbroken_mm(positions: FloatArray) -> float:
-    """How far `positions` along a line (N,) go on from 0 without a gap, in mm."""
-    step = _CANAL_STEP_MM
-    filled = np.bincount(
-        (positions[(positions >= 0) & (positions < _CANAL_REACH_MM)] // step).astype(np.intp)
-    )
-    gaps = np.flatnonzero(filled == 0)
-    return step * float(gaps[0] if len(gaps) else len(filled))
 
 
 def _painted(classes: NDArray[np.uint8], chain: Chain, naming: Naming) -> LabelMap:

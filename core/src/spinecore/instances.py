@@ -14,14 +14,18 @@ from __future__ import annotations
 import numpy as np
 
 from spinecore.anchors import settle_anchor, settle_scraps
-from spinecore.chain import Bone, Chain, Disc, Kind
+from spinecore.chain import Bone, Chain, Disc, Kind, points_lps
 from spinecore.column import fit_column
 from spinecore.components import ClassMap
 from spinecore.draft import Draft, Material, interval_of, main_part
-from spinecore.geometry import Affine
+from spinecore.field_of_view import unbroken_mm, view_beyond_mm
+from spinecore.geometry import Affine, Points
 from spinecore.labels import Class
 from spinecore.long_bones import cut_long_bones, judge_empty_intervals
 from spinecore.separators import Cloud, Members, find_discs
+
+OPEN_VIEW_MM = 40.0  # of image beyond the outermost disc, more than a whole vertebra: the column ends there
+OPEN_CANAL_MM = 15.0  # and of canal
 
 
 def find_chain(classes: ClassMap, affine: Affine) -> Chain:
@@ -30,12 +34,26 @@ def find_chain(classes: ClassMap, affine: Affine) -> Chain:
     if material is None:
         return Chain()
     draft = _divide(material)
-    for anchor in (Kind.SACRUM, Kind.C2):
-        settle_anchor(draft, material, anchor)
+    canal = points_lps(np.flatnonzero(classes == Class.CANAL), classes.shape, affine)
+    for anchor, end in ((Kind.SACRUM, 0), (Kind.C2, -1)):
+        settle_anchor(
+            draft, material, anchor, ends_in_view=_ends_in_view(draft, material, affine, canal, end)
+        )
     cut_long_bones(draft, material)
     judge_empty_intervals(draft, material)
     settle_scraps(draft, material)
     return _finished(draft, material)
+
+
+def _ends_in_view(draft: Draft, material: Material, affine: Affine, canal: Points, end: int) -> bool:
+    """Whether image and canal go well on beyond the outermost disc of an end (0 lower, -1 upper)."""
+    seam = draft.seams[end] if draft.seams else None
+    if seam is None:
+        return False
+    outward = material.column.tangent_at(seam.arc_mm) * (1.0 if end else -1.0)
+    if view_beyond_mm(seam.point, outward, material.shape, affine) < OPEN_VIEW_MM:
+        return False
+    return unbroken_mm((canal - seam.point) @ outward) >= OPEN_CANAL_MM
 
 
 def _gather(classes: ClassMap, affine: Affine) -> Material | None:

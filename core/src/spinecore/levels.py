@@ -2,8 +2,15 @@
 
 The sacrum names upward (the disc above it is L5/S1, the body above that L5), C2 names downward. Where both
 are in view the 22 mobile vertebrae C3…L5 must lie between them: another count means transitional anatomy
-(T13, L6, a sacralised L5) or an error, and then nothing in between is named. Counting stops wherever the
-chain is not trusted or two neighbours lie too far apart.
+(T13, L6, a sacralised L5, a lumbarised S1) or an error. One more or less, with every disc and vertebra seen,
+is taken for anatomy: it lies at one of the two lower junctions, so the levels down to T11 keep their names
+from C2, and those below get none. Otherwise nothing in between is named. Counting stops wherever the chain is
+not trusted or two neighbours lie too far apart.
+
+What one anchor alone promises: the place in the count from that anchor, in a spine of the usual number of
+vertebrae. About one person in ten has another number; from the sacrum upward this makes L6 an "L5" and
+everything above it one off, and nothing in view can tell. Names past the thoracolumbar junction presume the
+usual number of the region in between as well, which the reason then says.
 
 A region hint is no anchor. It is used only where an end of the column is determined by anatomy: the lowest
 disc in view is complete, the canal and the field of view go on below it and no further body follows, so what
@@ -39,6 +46,7 @@ MAX_CERVICAL_PITCH_MM = 28.0  # levels farther apart than this do not begin with
 OPEN_END_MM = 30.0  # how far the field of view must go on past an end that a hint is to name
 OPEN_CANAL_MM = 15.0  # and the canal
 REGIONS = ("cervical", "thoracic", "lumbar")
+T11, T12, L1 = 18, 19, 20
 
 
 @dataclass(frozen=True)
@@ -228,12 +236,18 @@ def _usable_c2(chain: Chain) -> tuple[int | None, str]:
 
 def _by_sacrum(counts: _Counts, sacrum: int) -> Naming:
     counts.up_from(sacrum, SACRUM)
-    return counts.result("sacrum", "Counted upward from the sacrum.")
+    reason = "Counted upward from the sacrum."
+    if any(0 < label < L1 for label in counts.labels):
+        reason += " Levels above L1 presume five lumbar vertebrae, which one anchor cannot prove."
+    return counts.result("sacrum", reason)
 
 
 def _by_c2(counts: _Counts, c2: int) -> Naming:
     counts.down_from(c2, C2)
-    return counts.result("c2", "Counted downward from C2.")
+    reason = "Counted downward from C2."
+    if any(label > T12 for label in counts.labels):
+        reason += " Levels below T12 presume twelve thoracic vertebrae, which one anchor cannot prove."
+    return counts.result("c2", reason)
 
 
 def _from_both(counts: _Counts, c2: int, sacrum: int) -> Naming:
@@ -241,16 +255,33 @@ def _from_both(counts: _Counts, c2: int, sacrum: int) -> Naming:
     between = sacrum - c2 - 1
     whole = all(counts.links[c2:sacrum])
     if whole and between != len(MOBILE_VERTEBRAE):
-        counts.labels[c2], counts.labels[sacrum] = C2, SACRUM
-        reason = (
-            f"{between} vertebrae lie between C2 and the sacrum instead of {len(MOBILE_VERTEBRAE)}: "
-            "transitional anatomy or a missed level, so none of them is named."
-        )
-        return counts.result("none", reason, ("transitional_anatomy",))
+        return _off_count(counts, c2, sacrum)
     counts.down_from(c2, C2)
     counts.up_from(sacrum, SACRUM)
     reason = "Counted from C2 and from the sacrum" + (", which agree." if whole else ".")
     return counts.result("sacrum+c2", reason)
+
+
+def _off_count(counts: _Counts, c2: int, sacrum: int) -> Naming:
+    """Both anchors, and between them another number of vertebrae than usual."""
+    between = sacrum - c2 - 1
+    chain = counts.chain
+    seen = all(bone.seen for bone in chain.bones[c2:sacrum])
+    seen = seen and all(disc is not None for disc in chain.discs[c2:sacrum])
+    reason = (
+        f"{between} vertebrae lie between C2 and the sacrum instead of {len(MOBILE_VERTEBRAE)}: transitional "
+        "anatomy (T13, L6, sacralised L5, lumbarised S1) or a missed level. "
+    )
+    if abs(between - len(MOBILE_VERTEBRAE)) > 1 or not seen:
+        counts.labels[c2], counts.labels[sacrum] = C2, SACRUM
+        return counts.result("none", reason + "None of them is named.", ("transitional_anatomy",))
+    label = C2
+    for i in range(c2, sacrum):
+        counts.labels[i] = label if label <= T11 else 0
+        label += 1
+    counts.labels[sacrum] = SACRUM
+    reason += "Levels down to T11 are counted from C2, those below are not named."
+    return counts.result("sacrum+c2", reason, ("transitional_anatomy",))
 
 
 def _by_hint(counts: _Counts, region: str | None, above: OpenEnd, below: OpenEnd) -> Naming:

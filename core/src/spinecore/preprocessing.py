@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from spinecore.errors import InputError
 from spinecore.geometry import Volume, reorient
+from spinecore.memory import check_memory
 from spinecore.network_spec import NetworkSpec
 from spinecore.normalization import nonzero_mask, normalize, window
 from spinecore.plan import (
@@ -32,18 +33,23 @@ NETWORK_ORIENTATION = "RAS"
 """Index axes x, y, z towards Right, Anterior, Superior: arrays are (S, A, R), as `NibabelIOWithReorient`."""
 
 
-def preprocess(volume: Volume, spec: NetworkSpec, options: Options | None = None) -> Prepared:
+def preprocess(
+    volume: Volume, spec: NetworkSpec, options: Options | None = None, *, limit_bytes: int | None = None
+) -> Prepared:
     """Prepare `volume` for the network that `spec` describes.
 
     Returns data (C, Z', Y', X') float32 in the network's axes and spacing, and the plan that brings its
     logits back. `volume` is not changed. Raises InputError ``channels``, ``options_value`` (mirroring, where
-    the network cannot), ``empty_image`` or ``too_large``.
+    the network cannot), ``empty_image``, ``too_large``, or ``memory_limit`` where a stage would need more than
+    `limit_bytes`: before anything of that size is allocated.
     """
     options = options or Options()
     _check_fits(volume, spec, options)
     turned = reorient(volume, NETWORK_ORIENTATION) if spec.reader == "reorient_ras" else volume
     voxels = turned.voxels.transpose(0, *(axis + 1 for axis in spec.transpose_forward))
     plan = _plan(volume, turned, nonzero_box(voxels), spec, options)
+    if limit_bytes is not None:
+        check_memory(plan, spec, limit_bytes)
     data = _cropped(voxels, plan.crop)
     _normalize_all(data, spec, options)
     data = resample(

@@ -1,0 +1,58 @@
+"""What a study will need at most, worked out from its plan before anything large is allocated.
+
+Upper bounds of what the stages hold at a time in arrays, in bytes; a test holds them to what numpy really
+allocates. The logits dominate: classes × voxels of the network's grid × 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+from spinecore.errors import InputError
+from spinecore.network_spec import NetworkSpec
+from spinecore.plan import Plan
+
+_FLOAT = 4
+_SLAB_BYTES = 2**21 * _FLOAT * 6
+"""Of `restore`: one class's fine logits, what they are made of, and the best so far."""
+_PATCH_BYTES = 32 * 4 * 64 * 64 * 32 * _FLOAT
+"""Of `identify`: as many patches as the measurement network takes."""
+_PREPROCESS_FINE, _PREPROCESS_COARSE = 5, 6
+"""Copies (float32) of the input and of the resampled volume that `preprocess` holds."""
+_IDENTIFY_BYTES_PER_VOXEL = 40
+
+
+def needed_bytes(plan: Plan, spec: NetworkSpec) -> int:
+    """The most that any one stage allocates for the study that `plan` describes."""
+    return max(preprocess_bytes(plan, spec), segment_bytes(plan, spec), identify_bytes(plan))
+
+
+def preprocess_bytes(plan: Plan, spec: NetworkSpec) -> int:
+    """Of bringing the volume to the network's grid."""
+    fine, coarse = math.prod(plan.input_shape), math.prod(plan.network_shape)
+    copies = _PREPROCESS_FINE * fine + _PREPROCESS_COARSE * max(fine, coarse)
+    return len(spec.channels) * copies * _FLOAT
+
+
+def segment_bytes(plan: Plan, spec: NetworkSpec) -> int:
+    """Of the sliding window, the merged logits and the way back to the input grid."""
+    sides = (max(n, p) for n, p in zip(plan.network_shape, spec.patch_size, strict=True))
+    padded, patch = math.prod(sides), math.prod(spec.patch_size)
+    held = spec.network_channels + len(spec.channels) + 2
+    one_answer = 3 * spec.network_channels * patch
+    return (held * padded + one_answer) * _FLOAT + 2 * math.prod(plan.input_shape) + _SLAB_BYTES
+
+
+def identify_bytes(plan: Plan) -> int:
+    """Of finding, naming and measuring the levels on the input grid."""
+    return _IDENTIFY_BYTES_PER_VOXEL * math.prod(plan.input_shape) + _PATCH_BYTES
+
+
+def check_memory(plan: Plan, spec: NetworkSpec, limit_bytes: int) -> None:
+    """InputError ``memory_limit`` where the study needs more than `limit_bytes`."""
+    if (needed := needed_bytes(plan, spec)) > limit_bytes:
+        raise InputError(
+            "memory_limit",
+            f"The study would need {needed / 2**20:,.0f} MiB of memory; this server gives one study at most "
+            f"{limit_bytes / 2**20:,.0f} MiB. Crop the volume to the spine.",
+        )
