@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_writer import SLICES, expected_voxels, write_series
-from pydicom.fileset import FileSet
+from dicom_writer import SLICES, expected_voxels, write_disk, write_series
 
 from spine_client.cli.batch import find_studies
 from spine_client.dicom import archive, inspect_dicom, read_dicom
@@ -183,11 +182,8 @@ def test_compression_that_zipfile_does_not_know(zipped: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """A file set as on a CD: DICOMDIR and the files that it lists."""
-    file_set = FileSet()
-    for path in write_series(tmp_path / "in", edit=_identify):
-        file_set.add(path)
-    file_set.write(tmp_path / "disk")
+    """A file set as on a CD."""
+    write_disk(tmp_path / "disk")
     return tmp_path / "disk"
 
 

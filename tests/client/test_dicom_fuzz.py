@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_writer import ORIGIN, SAGITTAL, SLICE_STEP_MM, SLICES, normal, write_series
+from dicom_writer import ORIGIN, SAGITTAL, SLICE_STEP_MM, SLICES, normal, write_disk, write_series
 
-from spine_client.dicom import read_dicom
+from spine_client.dicom import DicomSource, read_dicom
 from spine_client.errors import InputError, MissingExtra
 
 _SEEDS = 200
@@ -46,16 +48,63 @@ def _zero_stretch(path: Path, rng: random.Random) -> None:
 _DAMAGES = (_flip_bytes, _remove_element, _truncate, _zero_stretch)
 
 
+_Give = Callable[[Path, random.Random], DicomSource]
+
+
+def _as_folder(folder: Path, rng: random.Random) -> DicomSource:
+    return folder
+
+
+def _as_archive(folder: Path, rng: random.Random) -> DicomSource:
+    """The damaged files in an archive, of which half are damaged themselves."""
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as packed:
+        for path in sorted(folder.iterdir()):
+            packed.write(path, path.name)
+    if rng.random() < 0.5:
+        rng.choice((_flip_bytes, _truncate, _zero_stretch))(archive, rng)
+    return archive
+
+
+def _as_datasets(folder: Path, rng: random.Random) -> DicomSource:
+    """What pydicom makes of the damaged files, its own errors left out."""
+    datasets = []
+    for path in sorted(folder.iterdir()):
+        try:
+            datasets.append(pydicom.dcmread(path, force=True))
+        except Exception:
+            continue
+    return datasets
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("give", [_as_folder, _as_archive, _as_datasets])
 @pytest.mark.parametrize("block", range(4))
-def test_damaged_series_never_surprise(tmp_path: Path, block: int) -> None:
+def test_damaged_series_never_surprise(tmp_path: Path, block: int, give: _Give) -> None:
     for seed in range(block * _SEEDS // 4, (block + 1) * _SEEDS // 4):
         rng = random.Random(seed)
         paths = write_series(tmp_path / str(seed))
         for path in rng.sample(paths, rng.randint(1, 2)):
             rng.choice(_DAMAGES)(path, rng)
+        source = give(tmp_path / str(seed), rng)
         try:
-            volume = read_dicom(tmp_path / str(seed))
+            volume = read_dicom(source)
         except (InputError, MissingExtra):
+            continue
+        assert _in_place(volume.affine, volume.shape_zyx[0]), f"seed {seed}"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_dicomdir_never_surprises(tmp_path: Path) -> None:
+    write_disk(tmp_path / "disk")
+    whole = (tmp_path / "disk" / "DICOMDIR").read_bytes()
+    for seed in range(_SEEDS):
+        rng = random.Random(seed)
+        (tmp_path / "disk" / "DICOMDIR").write_bytes(whole)
+        rng.choice((_flip_bytes, _truncate, _zero_stretch))(tmp_path / "disk" / "DICOMDIR", rng)
+        try:
+            volume = read_dicom(tmp_path / "disk" / "DICOMDIR")
+        except InputError:
             continue
         assert _in_place(volume.affine, volume.shape_zyx[0]), f"seed {seed}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -91,6 +92,24 @@ def write_series(
         image.save_as(path)
         paths.append(path)
     return paths
+
+
+def write_disk(folder: Path) -> None:
+    """The series as a file set on a CD: DICOMDIR and the files that it lists."""
+
+    def identify(image: Dataset, index: int) -> None:
+        image.PatientID, image.PatientName, image.StudyInstanceUID = "P1", "A^B", "1.2.99"
+        image.StudyDate, image.StudyTime, image.StudyID, image.AccessionNumber = (
+            "20200101",
+            "120000",
+            "1",
+            "1",
+        )
+
+    file_set = FileSet()
+    for path in write_series(folder.with_name(f"{folder.name} to be"), edit=identify):
+        file_set.add(path)
+    file_set.write(folder)
 
 
 def write_enhanced(path: Path, edit: Callable[[Dataset], None] | None = None) -> None:
