@@ -61,6 +61,7 @@ def train_measurement(
     if phantoms and network is not None:
         parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms:SERVED_SHARE], network))
     training = join(parts)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
     known = folder / CHECKPOINT
