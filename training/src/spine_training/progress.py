@@ -1,7 +1,8 @@
-"""A progress bar over a training that keeps its own time: it looks at the schedule twice a second."""
+"""A progress bar over a training that keeps its own time: it looks at the schedule now and then."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from spine_training.schedule import Schedule
 
-_LOOK_S = 0.5
+_LOOK_S, _LOOK_IN_A_LOG_S = 0.5, 30.0
 _STEPS = 1000
 
 
@@ -27,7 +28,7 @@ def progress_bar(schedule: Schedule, name: str) -> Iterator[None]:
         bar.set_postfix_str(f"{schedule.spent_iterations} iterations")
 
     def watch() -> None:
-        while not over.wait(_LOOK_S):
+        while not over.wait(_LOOK_S if sys.stderr.isatty() else _LOOK_IN_A_LOG_S):
             look()
 
     watcher = threading.Thread(target=watch, daemon=True)

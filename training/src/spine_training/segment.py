@@ -15,7 +15,7 @@ from spine_training.curves import draw_curve
 from spine_training.progress import progress_bar
 from spine_training.provenance import NAME as PROVENANCE
 from spine_training.provenance import write_provenance
-from spine_training.schedule import BUDGET_ENV, EPOCHS_ENV, ITERATIONS_ENV, WARM_UP_ENV
+from spine_training.schedule import BUDGET_ENV, ENV_PREFIX, EPOCHS_ENV, ITERATIONS_ENV, WARM_UP_ENV
 from spine_training.workspace import DEMO_CONFIGURATION, Workspace
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def train_segmentation(
             trainer.run_training()
     finally:
         draw_curve(results / f"fold_{FOLD}" / "curve.csv", x="iterations")
-    _record(workspace, results, {"seed": seed, "configuration": configuration, **length})
+    chosen = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in length.items()}
+    _record(workspace, results, {"seed": seed, "configuration": configuration, **chosen})
     return results
 
 
