@@ -89,6 +89,9 @@ def test_wheel_holds_the_client_only(tmp_path: Path) -> None:
 
 def test_every_test_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (_CLIENT / "README.md").read_text()))
-    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tests = Path(__file__).parents[1]
+    sources = "".join(
+        path.read_text() for part in ("client", "pacs") for path in (tests / part).glob("test_*.py")
+    )
     assert len(named) > 20
     assert {name for name in named if f"def {name}(" not in sources} == set()
