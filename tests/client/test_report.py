@@ -32,6 +32,32 @@ def test_all_parts_are_typed() -> None:
     assert report.timings_s == {"segment": 1.5}
 
 
+def test_a_report_of_version_1_0_has_none_of_what_came_later() -> None:
+    disc, vertebra = _parsed().discs[0], _parsed().vertebrae[0]
+    assert disc.height_mm.reported is None and disc.height_mm.standard_error_mm.cnn is None
+    assert (disc.canal_ap_mm.reported, disc.canal_ap_mm.standard_error_mm.reported) == (None, None)
+    assert disc.canal_min_ap_mm is None and disc.signal_to_csf is None and vertebra.canal_ap_mm is None
+
+
+def test_errors_combined_values_and_the_canal_behind_bodies_are_read() -> None:
+    raw = report_dict(schema_version="1.1")
+    disc, vertebra = raw["discs"][0], raw["vertebrae"][0]
+    heights = dict.fromkeys(("anterior", "middle", "posterior", "mean"), 0.4)
+    disc["height_mm"] |= {"reported": heights, "standard_error_mm": {"geometric": heights, "cnn": None}}
+    disc["canal_ap_mm"] |= {"reported": 14.1, "standard_error_mm": {"geometric": 0.9, "reported": 0.7}}
+    disc["signal_to_csf"] = {"value": None, "reason": "csf_not_brighter"}
+    vertebra["canal_min_ap_mm"] = {"geometric": 12.5, "standard_error_mm": 1.1}
+    vertebra["canal_min_ap_line_lps_mm"] = [[0, 0, 0], [0, 12.5, 0]]
+    report = parse_report(json.dumps(raw))
+    read, body = report.discs[0], report.vertebrae[0]
+    assert read.height_mm.reported.mean == read.height_mm.standard_error_mm.geometric.mean == 0.4
+    assert (read.canal_ap_mm.reported, read.canal_ap_mm.standard_error_mm.geometric) == (14.1, 0.9)
+    assert read.canal_ap_mm.standard_error_mm.cnn is None
+    assert read.signal_to_csf.reason == "csf_not_brighter"
+    assert (body.canal_min_ap_mm.geometric, body.canal_min_ap_mm.standard_error_mm) == (12.5, 1.1)
+    assert body.canal_min_ap_line_lps_mm == ((0.0, 0.0, 0.0), (0.0, 12.5, 0.0))
+
+
 def test_unknown_keys_are_kept_and_ignored() -> None:
     report = _parsed(schema_version="1.7", novelty={"x": 1})
     assert report.raw["novelty"] == {"x": 1}

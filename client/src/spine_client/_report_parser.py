@@ -12,9 +12,13 @@ from spine_client.errors import ProtocolError
 from spine_client.notices import Notice
 from spine_client.report import (
     Canal,
+    CanalErrors,
     CanalMeasurement,
     Disc,
     DiscHeight,
+    DiscSignal,
+    GeometricLength,
+    HeightErrors,
     HeightLines,
     HeightMeasurement,
     Level,
@@ -28,6 +32,7 @@ from spine_client.report import (
 )
 
 T = TypeVar("T")
+_KINDS = ("geometric", "cnn", "reported")
 _DISCLAIMER = "Research software, not a medical device."
 
 
@@ -69,12 +74,14 @@ def _vertebra(item: Mapping[str, Any]) -> Vertebra:
         centroid_lps_mm=_point(item.get("centroid_lps_mm"), "centroid_lps_mm"),
         volume_mm3=_required_number(item, "volume_mm3"),
         complete=_flag(item, "complete", default=True),
+        canal_ap_mm=_optional(item, "canal_ap_mm", _geometric_length),
+        canal_ap_line_lps_mm=_line(item.get("canal_ap_line_lps_mm"), "canal_ap_line_lps_mm"),
+        canal_min_ap_mm=_optional(item, "canal_min_ap_mm", _geometric_length),
+        canal_min_ap_line_lps_mm=_line(item.get("canal_min_ap_line_lps_mm"), "canal_min_ap_line_lps_mm"),
     )
 
 
 def _disc(item: Mapping[str, Any]) -> Disc:
-    height = _part(item, "height_mm")
-    canal = _part(item, "canal_ap_mm")
     lines = _part(item, "height_lines_lps_mm")
     return Disc(
         name=_optional_text(item, "name"),
@@ -82,17 +89,42 @@ def _disc(item: Mapping[str, Any]) -> Disc:
         upper=_optional(item, "upper", _level),
         lower=_optional(item, "lower", _level),
         centroid_lps_mm=_point(item.get("centroid_lps_mm"), "centroid_lps_mm"),
-        height_mm=HeightMeasurement(
-            _optional(height, "geometric", _disc_height), _optional(height, "cnn", _disc_height)
-        ),
+        height_mm=_heights(_part(item, "height_mm")),
         height_lines_lps_mm=HeightLines(
             *(_line(lines.get(place), place) for place in ("anterior", "middle", "posterior"))
         ),
-        canal_ap_mm=CanalMeasurement(_number(canal, "geometric"), _number(canal, "cnn")),
+        canal_ap_mm=_canal_diameter(_part(item, "canal_ap_mm")),
         canal_ap_line_lps_mm=_line(item.get("canal_ap_line_lps_mm"), "canal_ap_line_lps_mm"),
         complete=_flag(item, "complete", default=True),
         flags=tuple(str(flag) for flag in _list(item.get("flags") or [], "flags")),
+        canal_min_ap_mm=_optional(item, "canal_min_ap_mm", _geometric_length),
+        canal_min_ap_line_lps_mm=_line(item.get("canal_min_ap_line_lps_mm"), "canal_min_ap_line_lps_mm"),
+        signal_to_csf=_optional(item, "signal_to_csf", _disc_signal),
     )
+
+
+def _heights(item: Mapping[str, Any]) -> HeightMeasurement:
+    geometric, cnn, reported = (_optional(item, kind, _disc_height) for kind in _KINDS)
+    errors = _part(item, "standard_error_mm")
+    return HeightMeasurement(
+        geometric, cnn, reported, HeightErrors(*(_optional(errors, kind, _disc_height) for kind in _KINDS))
+    )
+
+
+def _canal_diameter(item: Mapping[str, Any]) -> CanalMeasurement:
+    geometric, cnn, reported = (_number(item, kind) for kind in _KINDS)
+    errors = _part(item, "standard_error_mm")
+    return CanalMeasurement(
+        geometric, cnn, reported, CanalErrors(*(_number(errors, kind) for kind in _KINDS))
+    )
+
+
+def _geometric_length(item: Mapping[str, Any]) -> GeometricLength:
+    return GeometricLength(_number(item, "geometric"), _number(item, "standard_error_mm"))
+
+
+def _disc_signal(item: Mapping[str, Any]) -> DiscSignal:
+    return DiscSignal(_number(item, "value"), _optional_text(item, "reason"))
 
 
 def _level(item: Mapping[str, Any]) -> Level:

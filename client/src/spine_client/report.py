@@ -32,11 +32,31 @@ class DiscHeight:
 
 
 @dataclass(frozen=True)
+class HeightErrors:
+    """Standard errors of the heights, mm; all None where the server has no table of them."""
+
+    geometric: DiscHeight | None = None
+    cnn: DiscHeight | None = None
+    reported: DiscHeight | None = None
+
+
+@dataclass(frozen=True)
 class HeightMeasurement:
-    """Disc height by geometry (from the label map) and by the measurement CNN."""
+    """Disc height by geometry (from the label map), by the measurement CNN, and combined (`reported`)."""
 
     geometric: DiscHeight | None
     cnn: DiscHeight | None
+    reported: DiscHeight | None = None
+    standard_error_mm: HeightErrors = HeightErrors()
+
+
+@dataclass(frozen=True)
+class CanalErrors:
+    """Standard errors of a canal AP diameter, mm; all None where the server has no table of them."""
+
+    geometric: float | None = None
+    cnn: float | None = None
+    reported: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,28 @@ class CanalMeasurement:
 
     geometric: float | None
     cnn: float | None
+    reported: float | None = None
+    standard_error_mm: CanalErrors = CanalErrors()
+
+
+@dataclass(frozen=True)
+class GeometricLength:
+    """A length that only geometry measures, mm, and its standard error."""
+
+    geometric: float | None
+    standard_error_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class DiscSignal:
+    """Mean signal of a disc in the midsagittal slices over that of the cerebrospinal fluid beside it.
+
+    `value` is None where that cannot be said; `reason`: ``"csf_not_found"``, ``"csf_not_brighter"`` (not a
+    T2-like image) or ``"disc_incomplete"``.
+    """
+
+    value: float | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +113,21 @@ class Level:
 
 @dataclass(frozen=True)
 class Vertebra:
-    """One vertebral body. `complete` is false where the image's edge cuts it."""
+    """One vertebral body. `complete` is false where the image's edge cuts it.
+
+    The canal's AP diameter at the body's mid plane and the smallest of this level, with their lines; None
+    from servers before report 1.1.
+    """
 
     name: str | None
     label: int
     centroid_lps_mm: Point
     volume_mm3: float
     complete: bool
+    canal_ap_mm: GeometricLength | None = None
+    canal_ap_line_lps_mm: Line | None = None
+    canal_min_ap_mm: GeometricLength | None = None
+    canal_min_ap_line_lps_mm: Line | None = None
 
     @property
     def title(self) -> str:
@@ -100,6 +150,9 @@ class Disc:
     canal_ap_line_lps_mm: Line | None
     complete: bool
     flags: tuple[str, ...]
+    canal_min_ap_mm: GeometricLength | None = None
+    canal_min_ap_line_lps_mm: Line | None = None
+    signal_to_csf: DiscSignal | None = None
 
     @property
     def title(self) -> str:
