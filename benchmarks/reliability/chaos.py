@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +53,35 @@ class Chaos:
             raise RuntimeError("The replicas do not agree while nothing is wrong.")
         return list(answers.pop())
 
-    def run(self, fault: Fault, front: str, url: str) -> None:
-        """Strike once, under load, and note the row."""
-        row: dict[str, Any] = {"fault": fault.name, "before the replicas": front}
+    def run(self, fault: Fault, fronts: Mapping[str, str]) -> None:
+        """Strike once, under load through all `fronts` (name -> target) at once; note a row for each."""
         if not fault.possible(self._fleet):
             self.notes.append(f"{fault.name}: not run, this machine does not allow it.")
             return
-        print(f"{front}: {fault.name}", flush=True)
-        with Stream(url, self._volumes, self._expected) as stream:
-            stream.wait_for(self._settle, _RECOVERY_S)
+        print(fault.name, flush=True)
+        with ExitStack() as stack:
+            streams = {
+                front: stack.enter_context(Stream(url, self._volumes, self._expected))
+                for front, url in fronts.items()
+            }
+            self._settled(streams.values())
             try:
                 fault.strike(self._fleet, self._fault_s)
             except (OSError, RuntimeError) as error:  # it is not the fault's row that would be measured
-                self.notes.append(f"{front}, {fault.name}: not done, {error}")
+                self.notes.append(f"{fault.name}: not done, {error}")
                 return
             hit = fault.hits(self._fleet)
             strength = self._fleet.full_strength_after(hit, self._volumes[0], self._expected[0], _RECOVERY_S)
+            self._settled(streams.values())
+        for front, stream in streams.items():
+            self._note(fault, front, stream, strength)
+
+    def _settled(self, streams: Iterable[Stream]) -> None:
+        for stream in streams:
             stream.wait_for(self._settle, _RECOVERY_S)
-        row |= stream.summary() | {"full strength after s": strength}
+
+    def _note(self, fault: Fault, front: str, stream: Stream, strength: float | None) -> None:
+        row = {"fault": fault.name, "front": front, **stream.summary(), "full strength after s": strength}
         self.rows.append(row)
         print("   " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         for kind, count in stream.failures().items():
@@ -80,7 +91,7 @@ class Chaos:
     def failed(self) -> list[str]:
         """What is not as promised."""
         return [
-            f"{row['before the replicas']}, {row['fault']}"
+            f"{row['front']}, {row['fault']}"
             for row in self.rows
             if row["wrong"]
             or row["failed with retries"]
@@ -105,8 +116,9 @@ def main() -> int:
     try:
         with Fleet(arguments.replicas, arguments.out) as fleet:
             chaos = Chaos(fleet, arguments, rows, notes)
-            for _ in range(3 if arguments.long else 1):
-                _one_round(chaos, fleet, faults, arguments.front)
+            fronts = _fronts(fleet, arguments.front, notes)
+            for fault in [*faults] * (3 if arguments.long else 1):
+                chaos.run(fault, fronts)
     finally:  # what has been measured is shown, whatever ended the run
         failed = chaos.failed() if chaos else ["nothing was run"]
         notes += [f"NOT AS PROMISED: {each}" for each in failed]
@@ -117,20 +129,22 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _one_round(chaos: Chaos, fleet: Fleet, faults: Sequence[Fault], fronts: Sequence[str]) -> None:
-    for front in fronts:
-        if front == "haproxy" and not proxy.available():
-            chaos.notes.append("HAProxy is not installed: apt-get install haproxy")
-            continue
-        for fault in faults:
-            began = time.monotonic()
-            chaos.run(fault, front, fleet.round_robin if front == "round robin" else fleet.through_proxy())
-            print(f"   took {time.monotonic() - began:.0f} s", flush=True)
+def _fronts(fleet: Fleet, wanted: Sequence[str], notes: list[str]) -> dict[str, str]:
+    """The targets by which callers reach the fleet."""
+    found = {}
+    if "round robin" in wanted:
+        found["round robin"] = fleet.round_robin
+    if "haproxy" in wanted:
+        if proxy.available():
+            found["HAProxy"] = fleet.through_proxy()
+        else:
+            notes.append("HAProxy: not run, it is not installed (apt-get install haproxy).")
+    return found
 
 
 _ABOUT = (
-    "Two callers send with the SDK's retries (12 attempts), one without; every answer's label map is "
-    "compared byte for byte with the one from before.",
+    "By each front one caller sends with the SDK's retries (12 attempts) and one without, both fronts at the "
+    "same time; every answer's label map is compared byte for byte with the one from before.",
     "Full strength: from the end of the fault (a kill: its moment) until each replica it hit answers a "
     "volume rightly when asked directly.",
     "Delay comes from a relay in user space, for kernels without netem; loss and cut are nftables' in a "

@@ -79,7 +79,7 @@ class Stream:
     url: str
     volumes: Sequence[Volume]
     expected: Sequence[str]
-    with_retries: int = 2
+    with_retries: int = 1
     without_retries: int = 1
     pause_s: float = 0.3
     timeout_s: float = 120.0
