@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import traceback
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_writer import SLICES, set_pixels, write_enhanced, write_series
-from fake_triton import fails
+from fake_triton import fails, good_answer, in_shared_memory, labels_only
 from pydicom.datadict import DicomDictionary
 
 from spine_client.cli import main
@@ -41,17 +42,19 @@ def _plant(image: pydicom.Dataset, index: int = 0) -> None:
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
 
 
-@pytest.fixture(params=["classic", "enhanced"])
+@pytest.fixture(params=["classic", "enhanced", "zip"])
 def named_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A series full of sentinels, in a folder that is named after the patient too."""
     folder = tmp_path / f"{_TEXT}^JANE"
-    if request.param == "classic":
+    if request.param in ("classic", "zip"):
         paths = write_series(folder, edit=_plant)
         (folder / f"{_TEXT}.txt").write_text(_TEXT)
         assert _TEXT.encode() in paths[0].read_bytes()
     else:
         folder.mkdir()
         write_enhanced(folder / f"{_TEXT}.dcm", _plant)
+    if request.param == "zip":
+        return Path(shutil.make_archive(str(folder), "zip", folder))
     return folder
 
 
@@ -77,6 +80,66 @@ def test_nothing_leaves_with_the_request_or_stays_in_the_results(
     for path in written.values():
         _assert_clean(path.name, "file name")
         _assert_clean(path.read_bytes(), path.name)
+
+
+def test_segmentation_frame_print_and_batch_name_nobody(
+    serve, named_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn, capsys
+) -> None:
+    """The outputs beside a report's. A batch names its folders after the studies': hence the neutral name."""
+    caplog.set_level(logging.DEBUG)
+    servicer, client = serve(labels_only, good_answer)
+    segmented = client.segment(named_folder)
+    written = segmented.save(tmp_path / "segmented")
+    _assert_clean(segmented.to_json() + repr(segmented), "segmentation")
+    _assert_clean(client.analyze(named_folder).to_frame().to_csv(), "frame")
+    named_folder.rename(tmp_path / "studies")
+    (tmp_path / "batch").mkdir()
+    (tmp_path / "studies").rename(tmp_path / "batch" / "one")
+    out = tmp_path / "out"
+    command = ["batch", str(tmp_path / "batch"), "--out", str(out), "--url", servicer.url]
+    assert main(command) == 0
+    assert main([*command, "--json"]) == 0
+    output = capsys.readouterr()
+    _assert_clean(output.out + output.err, "output of the command line")
+    for path in (*written.values(), *(path for path in out.rglob("*") if path.is_file())):
+        _assert_clean(str(path.relative_to(tmp_path)), "file name")
+        _assert_clean(path.read_bytes(), path.name)
+    for request in servicer.wire:
+        _assert_clean(request, "request")
+    _assert_clean(caplog.text + " ".join(str(item.message) for item in recwarn), "logs and warnings")
+
+
+def test_shared_memory_holds_voxels_alone_under_a_random_name(serve, named_folder: Path) -> None:
+    servicer, client = serve(shared_memory=True)
+    answer = in_shared_memory(servicer)
+    held: list[bytes] = []
+
+    def look(request, context):
+        held.extend(region[:] for region in servicer.regions.values())
+        return answer(request, context)
+
+    servicer.behaviours = (look,)
+    client.analyze(named_folder)
+    assert len(held) == 1
+    _assert_clean(held[0], "shared memory")
+    _assert_clean(" ".join(servicer.registered), "name of the region")
+    _assert_clean(servicer.wire[0], "request")
+
+
+def test_dicom_results_alone_carry_the_patient_and_no_other_place_does(
+    serve, tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn
+) -> None:
+    """DICOM demands it of them; they are written when asked for, under fixed names."""
+    pytest.importorskip("highdicom", reason="the extra «dicom» is not installed")
+    caplog.set_level(logging.DEBUG)
+    folder = tmp_path / f"{_TEXT}^JANE"
+    write_series(folder, edit=_identify)
+    _, client = serve()
+    written = client.analyze(folder).save(tmp_path / "out", formats=["seg", "sr"])
+    assert {path.name for path in written.values()} == {"segmentation.dcm", "measurements.dcm"}
+    for path in written.values():
+        assert str(pydicom.dcmread(path).PatientName) == f"{_TEXT}^JANE"
+    _assert_clean(caplog.text + " ".join(str(item.message) for item in recwarn), "logs and warnings")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +193,19 @@ def test_the_reader_never_holds_identifying_elements(tmp_path: Path) -> None:
     write_series(tmp_path, edit=_plant)
     frame = inspect_dicom(tmp_path)[0][0].frames[0]
     assert _TEXT not in repr(frame)
+
+
+def _identify(image: pydicom.Dataset, index: int = 0) -> None:
+    """What the DICOM objects written about an image take over from it."""
+    image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = (
+        f"{_TEXT}^JANE",
+        _TEXT,
+        _DATE,
+        "O",
+    )
+    image.StudyInstanceUID, image.FrameOfReferenceUID = f"{_UID}.1", f"{_UID}.2"
+    image.StudyDate, image.StudyTime, image.StudyID, image.AccessionNumber = _DATE, "120000", "1", _TEXT
+    image.ReferringPhysicianName, image.Manufacturer, image.PositionReferenceIndicator = _TEXT, "TEST", ""
 
 
 def _rewrite(path: Path, edit) -> None:
