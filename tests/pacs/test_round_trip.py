@@ -31,7 +31,7 @@ from spine_server import EmbeddedTriton
 
 def _identify(image: pydicom.Dataset, study_uid: str) -> pydicom.Dataset:
     image.PatientID, image.PatientName, image.StudyInstanceUID = "P2", "C^D", study_uid
-    image.FrameOfReferenceUID = f"{study_uid}.1"
+    image.FrameOfReferenceUID, image.SeriesInstanceUID = f"{study_uid}.1", f"{study_uid}.2"
     return image
 
 
@@ -61,7 +61,7 @@ def test_fetched_series_is_the_one_on_disk(pacs: Pacs, uploaded: pydicom.Dataset
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
 def test_series_that_the_pacs_keeps_compressed(pacs: Pacs, study_uid: str, syntax: str) -> None:
-    images = [_identify(make_slice(i, series_uid=f"{study_uid}.2"), study_uid) for i in range(SLICES)]
+    images = [_identify(make_slice(i), study_uid) for i in range(SLICES)]
     for index, image in enumerate(images):
         set_pixels(image, np.tile(stored_values(index), (6, 7)))  # JPEG 2000 wants more than a few pixels
         if syntax != ExplicitVRLittleEndian:
