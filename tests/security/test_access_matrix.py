@@ -22,7 +22,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from spine_server import EmbeddedTriton, ServerOptions, launch
-from spine_server.leftovers import SHARED_MEMORY
+from spine_server.control import socket_address
+from spine_server.leftovers import SHARED_MEMORY, RunToken
 
 from .conftest import ENTRIES, Authority
 
@@ -187,6 +188,26 @@ def test_http_is_off_and_never_leaves_loopback() -> None:
     told = arguments(ServerOptions(host="0.0.0.0", http_port=8000))
     assert "--http-address=127.0.0.1" in told and "--grpc-address=0.0.0.0" in told
     assert any(word.startswith("--http-restricted-api=") for word in told)
+
+
+def test_the_supervisors_model_control_is_a_socket_that_no_other_user_reaches(tmp_path: Path) -> None:
+    address = socket_address(tmp_path)
+    words = {"executable": Path("t"), "repository": Path("r"), "backends": Path("b"), "run_name": "n"}
+    told = launch.command_line(ServerOptions(), **words, control=address)
+    assert f"--http-address={address}" in told and address.startswith("unix:/")
+    token = RunToken()
+    try:
+        assert stat.S_IMODE(token.run_folder.stat().st_mode) == 0o700
+    finally:
+        token.release()
+
+
+def test_shared_memory_is_opened_only_on_request() -> None:
+    closed = next(
+        word for word in arguments(ServerOptions()) if word.startswith("--grpc-restricted-protocol=")
+    )
+    assert "shared-memory" in closed
+    assert not ServerOptions().open_shared_memory
 
 
 def test_the_status_port_tells_nothing_of_a_study(plain: GateProcess) -> None:

@@ -50,8 +50,8 @@ def test_spoilt_requests(own: grpc.Channel, good: dict[str, Any], unharmed: Watc
     """The networks' own requests are left to `make fuzz`: two megabytes each."""
     small = {model: message for model, message in good.items() if model not in ("nnunet", "measure_cnn")}
     stub = service_pb2_grpc.GRPCInferenceServiceStub(own)
-    campaign.structured(stub, small, unharmed, count=120, number=7)
-    assert sum(unharmed.refused.values()) > 90
+    campaign.structured(stub, small, unharmed, count=80, number=7)
+    assert sum(unharmed.refused.values()) > 60
     assert len(unharmed.refused) >= 2
 
 
