@@ -69,7 +69,7 @@ parity: $(VENV)/.dev ## export every kind of nnU-Net model and hold it to nnUNet
 chart: $(VENV)/.dev ## the Helm chart: lint, strict schemas, alerts' unit tests, and the CPU preset really run
 	@$(BIN)/python scripts/chart_tools.py
 	@$(BIN)/python scripts/chart_values_table.py --check
-	@$(BIN)/python -m pytest tests/helm tests/server/gate
+	@$(BIN)/python -m pytest tests/helm tests/server/gate -k "not clean_environment"  # that needs the index: make test-slow
 
 fuzz: $(VENV)/.dev ## hostile input to a real server and gate: what it answered, what it survived
 	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.fuzz --out $(OUT)/reliability $(if $(QUICK),--examples 150 --idle 300)
