@@ -349,6 +349,14 @@ def test_slow_pacs_and_the_deadline(pacs: FakePacs) -> None:
     failure(DeadlineExceeded, lambda: load(Pacs(pacs.url).series(STUDY, SERIES), timeout_s=-1.0))
 
 
+def test_deadline_of_an_analysis_holds_for_the_pacs_too(pacs: FakePacs, serve) -> None:
+    pacs.retrieve = [images(wait_s=30)]
+    servicer, client = serve()
+    source = Pacs(pacs.url).series(STUDY, SERIES)
+    failure(DeadlineExceeded, lambda: client.analyze(source, timeout_s=0.5))
+    assert servicer.wire == []
+
+
 def test_nobody_there() -> None:
     failure(ServerUnavailable, lambda: load(f"{NOBODY}/studies/{STUDY}"))
 

@@ -36,6 +36,7 @@ def test_public_names() -> None:
         "Report",
         "RequestRejected",
         "RetryPolicy",
+        "SegmentationResult",
         "ServerFailed",
         "ServerUnavailable",
         "SpineClient",

@@ -85,7 +85,7 @@ class ClientBase:
         def prepare() -> Call[T]:
             return Call(
                 entry,
-                load(source, series=series),
+                load(source, series=series, timeout_s=deadline.remaining_s),
                 options,
                 request_id=identity,
                 deadline=deadline,
