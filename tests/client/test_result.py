@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from fake_triton import good_answer
+from fake_triton import good_answer, report_dict
 
 from spine_client.errors import InputError, MissingExtra
 from spine_client.notices import Notice
@@ -83,9 +83,20 @@ def test_frame_has_a_row_per_disc_and_numbers_in_mm(result) -> None:
     assert list(frame.columns) == list(DISC_COLUMNS)
     row = frame.loc[0]
     assert (row.disc, row.height_anterior_mm, row.height_mean_cnn_mm) == ("L4/L5", 10.0, 9.4)
-    assert np.isnan(row.canal_ap_cnn_mm)
+    assert np.isnan(row.canal_ap_cnn_mm) and np.isnan(row.canal_ap_standard_error_mm)
     assert (row["complete"], row["flags"]) == (True, "")
     assert {str(frame[name].dtype) for name in DISC_COLUMNS if name.endswith("_mm")} == {"float64"}
+
+
+def test_frame_has_combined_lengths_and_their_errors(serve, volume: Volume) -> None:
+    disc = report_dict()["discs"][0]
+    heights = disc["height_mm"]["geometric"]
+    disc["height_mm"] |= {"reported": heights, "standard_error_mm": {"reported": heights | {"mean": 0.3}}}
+    disc["canal_ap_mm"] |= {"reported": 14.0, "standard_error_mm": {"reported": 0.7}}
+    _, client = serve(lambda request, context: good_answer(request, discs=[disc]))
+    row = client.analyze(volume).to_frame().loc[0]
+    assert (row.height_mean_reported_mm, row.height_mean_standard_error_mm) == (9.1, 0.3)
+    assert (row.canal_ap_reported_mm, row.canal_ap_standard_error_mm) == (14.0, 0.7)
 
 
 def test_frame_of_a_result_without_discs_has_the_same_columns(serve, volume: Volume) -> None:

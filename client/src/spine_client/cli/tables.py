@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from spine_client.dicom.stacks import Stack
 from spine_client.report import Disc
 from spine_client.result import SpineResult
-from spine_client.rows import DISC_COLUMNS, disc_row
+from spine_client.rows import SHOWN_COLUMNS, disc_row
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def print_table(table: Table, stream: TextIO) -> None:
 
 def _disc_row(disc: Disc) -> tuple[str, ...]:
     row = disc_row(disc)
-    values = (row[column] for column in DISC_COLUMNS if column.endswith("_mm"))
+    values = (row[column] for column in SHOWN_COLUMNS)
     numbers = ("–" if value is None else f"{value:.1f}" for value in values)
     flags = [*disc.flags, *(() if disc.complete else ("cut",))]
     return (disc.title, *numbers, ", ".join(flags))

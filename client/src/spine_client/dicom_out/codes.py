@@ -10,6 +10,7 @@ CANAL_AP       anteroposterior diameter of the spinal canal at a disc, perpendic
 MIDDLE         half way between the anterior and the posterior edge of a disc
 GEOMETRIC      measured on the segmentation: between the endplates, or across the canal label
 CNN            estimated by a convolutional network from the image and the segmentation around the disc
+COMBINED       both of them, weighted by what is known of their errors
 =============  ============================================================================================
 """
 
@@ -28,6 +29,7 @@ CANAL_AP = Code("CANAL_AP", PRIVATE_SCHEME, "Spinal canal anteroposterior diamet
 MIDDLE = Code("MIDDLE", PRIVATE_SCHEME, "Middle of disc")
 GEOMETRIC = Code("GEOMETRIC", PRIVATE_SCHEME, "Geometric measurement on segmentation")
 CNN = Code("CNN", PRIVATE_SCHEME, "Convolutional network estimate")
+COMBINED = Code("COMBINED", PRIVATE_SCHEME, "Combined geometric and network estimate")
 
 SACRUM: Code = codes.SCT.Sacrum
 VERTEBRA: Code = codes.SCT.Vertebra

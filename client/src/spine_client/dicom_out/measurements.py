@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import highdicom
 from highdicom import sr
 from pydicom import Dataset
@@ -69,49 +67,68 @@ def _group(
 
 def _measurements(result: SpineResult, disc: Disc) -> list[sr.Measurement]:
     segmentation, network = result.provenance.segmentation, result.provenance.measurement
-    made = []
-    for height, method, model in (
-        (disc.height_mm.geometric, codes.GEOMETRIC, segmentation),
-        (disc.height_mm.cnn, codes.CNN, network),
+    height, height_error = disc.height_mm, disc.height_mm.standard_error_mm
+    canal, canal_error = disc.canal_ap_mm, disc.canal_ap_mm.standard_error_mm
+    made = [
+        *_heights(disc, height.geometric, height_error.geometric, codes.GEOMETRIC, segmentation),
+        *_heights(disc, height.cnn, height_error.cnn, codes.CNN, network),
+        *_heights(disc, height.reported, height_error.reported, codes.COMBINED, network),
+    ]
+    site = sr.FindingSite(codes.CANAL)
+    for value, error, method, model in (
+        (canal.geometric, canal_error.geometric, codes.GEOMETRIC, segmentation),
+        (canal.cnn, canal_error.cnn, codes.CNN, network),
+        (canal.reported, canal_error.reported, codes.COMBINED, network),
     ):
-        made += _heights(disc, height, method, model)
-    for diameter, method, model in (
-        (disc.canal_ap_mm.geometric, codes.GEOMETRIC, segmentation),
-        (disc.canal_ap_mm.cnn, codes.CNN, network),
-    ):
-        if diameter is not None:
-            made.append(_measurement(codes.CANAL_AP, diameter, sr.FindingSite(codes.CANAL), method, model))
+        if value is not None:
+            made.append(_measurement(codes.CANAL_AP, value, error, site, method, model))
     return made
 
 
-def _heights(disc: Disc, height: DiscHeight | None, method: Code, model: ModelInfo | None) -> list[Any]:
+def _heights(
+    disc: Disc, height: DiscHeight | None, error: DiscHeight | None, method: Code, model: ModelInfo | None
+) -> list[sr.Measurement]:
     if height is None:
         return []
+    error = error or DiscHeight(None, None, None, None)
     code = codes.disc_code(disc.name)
     made = []
     if height.mean is not None:
-        site = sr.FindingSite(code)
-        made.append(_measurement(codes.HEIGHT, height.mean, site, method, model, derivation=codes.MEAN))
+        made.append(
+            _measurement(
+                codes.HEIGHT,
+                height.mean,
+                error.mean,
+                sr.FindingSite(code),
+                method,
+                model,
+                derivation=codes.MEAN,
+            )
+        )
     for place, modifier in _PLACES:
         value = getattr(height, place)
         if value is not None:
             site = sr.FindingSite(code, topographical_modifier=modifier)
-            made.append(_measurement(codes.HEIGHT, value, site, method, model))
+            made.append(_measurement(codes.HEIGHT, value, getattr(error, place), site, method, model))
     return made
 
 
 def _measurement(
     name: Code,
     value_mm: float,
+    error_mm: float | None,
     site: sr.FindingSite,
     method: Code,
     model: ModelInfo | None,
     *,
     derivation: Code | None = None,
 ) -> sr.Measurement:
-    algorithm = None
+    """One length; its standard error, where it is known, is its uncertainty upward and downward (TID 310)."""
+    algorithm = properties = None
     if model is not None:
         algorithm = sr.AlgorithmIdentification(name=model.name, version=model.version)
+    if error_mm is not None:
+        properties = _uncertainty(error_mm)
     return sr.Measurement(
         name=name,
         value=value_mm,
@@ -120,7 +137,18 @@ def _measurement(
         method=method,
         finding_sites=[site],
         algorithm_id=algorithm,
+        properties=properties,
     )
+
+
+def _uncertainty(error_mm: float) -> sr.MeasurementProperties:
+    properties = sr.MeasurementProperties(
+        upper_measurement_uncertainty=error_mm, lower_measurement_uncertainty=error_mm
+    )
+    for item in properties:  # highdicom states them without a unit
+        unit = highdicom.sr.CodedConcept.from_code(codes.MILLIMETRE)
+        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [unit]
+    return properties
 
 
 def _observer(result: SpineResult) -> sr.ObservationContext:

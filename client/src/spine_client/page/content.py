@@ -15,7 +15,7 @@ from spine_client.overlay import style
 from spine_client.overlay.plane import SagittalStack, measured_lines, sagittal_stack
 from spine_client.report import Disc, Line, ModelInfo
 from spine_client.result import SpineResult
-from spine_client.rows import DISC_COLUMNS, disc_row
+from spine_client.rows import SHOWN_COLUMNS, disc_row
 
 _MOST_SLICES = 160
 """More are thinned out, so that the page stays of a size to send around."""
@@ -141,7 +141,7 @@ def _place(stack: SagittalStack, point: tuple[float, float, float]) -> tuple[flo
 
 def _disc_row(stack: SagittalStack, shown: npt.NDArray[np.intp], disc: Disc) -> dict[str, Any]:
     row = disc_row(disc)
-    values = [row[column] for column in DISC_COLUMNS if column.endswith("_mm")]
+    values = [row[column] for column in SHOWN_COLUMNS]
     return {
         "title": disc.title,
         "values": ["–" if value is None else f"{value:.1f}" for value in values],
