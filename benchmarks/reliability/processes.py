@@ -40,6 +40,12 @@ def tree(pid: int) -> list[int]:
     return [pid, *_descendants(pid)]
 
 
+def run_name(triton_pid: int) -> str:
+    """What a tritonserver's shared memory regions begin with."""
+    words = _command_line(triton_pid)
+    return next(word.rpartition("=")[2] for word in words if "shm-region-prefix-name=" in word)
+
+
 def _descendants(pid: int) -> list[int]:
     try:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]

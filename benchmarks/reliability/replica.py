@@ -115,13 +115,6 @@ class Replica:
             raise RuntimeError(f"Replica {self.number} has no tritonserver now.")
         return found
 
-    @property
-    def run_name(self) -> str:
-        """What its shared memory regions begin with."""
-        words = Path(f"/proc/{self.triton}/cmdline").read_text().split("\0")
-        (first, *_) = (word for word in words if "shm-region-prefix-name=" in word)
-        return first.rpartition("=")[2]
-
     def stubs(self, model: str) -> list[Stub]:
         """The processes of a model."""
         return [stub for stub in stubs_of(self.triton) if stub.model == model]

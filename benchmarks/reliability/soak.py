@@ -27,7 +27,7 @@ import psutil
 from matplotlib import pyplot
 
 from reliability import outcome_table
-from reliability.processes import tree
+from reliability.processes import run_name, tree
 from reliability.replica import Replica
 from reliability.stream import PATIENT, Record, fingerprint, phantoms
 from spine_client import SpineClient, SpineClientError, Volume
@@ -48,6 +48,24 @@ class Sample:
     memory_mib: dict[str, float]
     handles: dict[str, int]
     shared_mib: float
+
+
+def look(triton: int, root: int, *, at_s: float = 0.0) -> Sample:
+    """Memory, handles and shared memory of `root` and all below it, of which `triton` is the tritonserver."""
+    names = {stub.pid: stub.model for stub in stubs_of(triton)}
+    memory: dict[str, float] = {}
+    handles: dict[str, int] = {}
+    for pid in tree(root):
+        try:
+            process = psutil.Process(pid)
+            name = f"{names.get(pid) or process.name()} {pid}"
+            memory[name] = process.memory_info().rss / 2**20
+            handles[name] = process.num_fds()
+        except psutil.NoSuchProcess:
+            continue
+    regions = Path("/dev/shm").glob(f"{run_name(triton)}*")
+    shared = sum(region.stat().st_blocks * 512 for region in regions) / 2**20
+    return Sample(at_s, memory, handles, shared)
 
 
 class Soak:
@@ -107,20 +125,7 @@ class Soak:
             self.samples.append(self._sample())
 
     def _sample(self) -> Sample:
-        names = {stub.pid: stub.model for stub in stubs_of(self._replica.triton)}
-        memory: dict[str, float] = {}
-        handles: dict[str, int] = {}
-        for pid in tree(self._replica.pid):
-            try:
-                process = psutil.Process(pid)
-                name = f"{names.get(pid) or process.name()} {pid}"
-                memory[name] = process.memory_info().rss / 2**20
-                handles[name] = process.num_fds()
-            except psutil.NoSuchProcess:
-                continue
-        regions = Path("/dev/shm").glob(f"{self._replica.run_name}*")
-        shared = sum(region.stat().st_blocks * 512 for region in regions) / 2**20
-        return Sample(time.monotonic() - self._began, memory, handles, shared)
+        return look(self._replica.triton, self._replica.pid, at_s=time.monotonic() - self._began)
 
     def latencies(self) -> list[tuple[float, float]]:
         """When each answer came and how long it took, both in seconds."""
