@@ -46,7 +46,7 @@ def volume(spacing_mm: tuple[float, float, float], fov_mm: tuple[float, float, f
 
 @pytest.mark.parametrize(
     ("spacing_mm", "fov_mm"),
-    [((1.5, 1.5, 4.0), (250, 200, 60)), ((0.7, 0.7, 3.5), (300, 200, 70)), ((2.5,) * 3, (300, 300, 120))],
+    [((1.5, 1.5, 4.0), (250, 200, 60)), ((0.9, 0.9, 3.5), (250, 200, 60)), ((3.0,) * 3, (250, 250, 100))],
 )
 def test_no_stage_takes_more_than_is_estimated_nor_far_less(
     spec: NetworkSpec, spacing_mm: Any, fov_mm: Any

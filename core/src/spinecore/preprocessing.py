@@ -40,8 +40,8 @@ def preprocess(
 
     Returns data (C, Z', Y', X') float32 in the network's axes and spacing, and the plan that brings its
     logits back. `volume` is not changed. Raises InputError ``channels``, ``options_value`` (mirroring, where
-    the network cannot), ``empty_image``, ``too_large``, or ``memory_limit`` where a stage would need more than
-    `limit_bytes`: before anything of that size is allocated.
+    the network cannot), ``empty_image``, ``too_large``, or ``memory_limit`` where a stage would need more
+    than `limit_bytes`: before anything of that size is allocated.
     """
     options = options or Options()
     _check_fits(volume, spec, options)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from spine_server.model_support import Array, Stage, StageRequest
+from spine_server.study_memory import study_memory_bytes
 from spinecore import contract
 from spinecore.preprocessing import preprocess
 
@@ -15,7 +16,9 @@ class TritonPythonModel(Stage):
     def load(self) -> None:
         """Read the network's description: its axes, spacing and normalisation."""
         self.spec = self.network_spec()
+        self.memory = study_memory_bytes()
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Prepare one volume."""
-        return contract.encode_prepared(preprocess(request.volume(), self.spec, request.options()))
+        volume, options = request.volume(), request.options()
+        return contract.encode_prepared(preprocess(volume, self.spec, options, limit_bytes=self.memory))

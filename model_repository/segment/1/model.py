@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from spine_server.model_support import Array, Stage, StageRequest, call_network
+from spine_server.study_memory import study_memory_bytes
 from spinecore import contract
+from spinecore.memory import check_memory
 from spinecore.segmentation import segment
 
 
@@ -14,6 +16,7 @@ class TritonPythonModel(Stage):
         """Read the network's description and its name, by which it is called."""
         self.spec = self.network_spec()
         self.network = self.parameters["network"]
+        self.memory = study_memory_bytes()
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Segment one prepared volume; a cancelled request is noticed before each patch."""
@@ -23,4 +26,6 @@ class TritonPythonModel(Stage):
             return call_network(self.network, {"PATCH": patches}, ["LOGITS"], request=request)["LOGITS"]
 
         tensors = (request.tensor(each.name) for each in (contract.DATA, contract.DATA_SHAPE, contract.PLAN))
-        return contract.encode_classes(segment(contract.decode_prepared(*tensors), self.spec, network))
+        prepared = contract.decode_prepared(*tensors)
+        check_memory(prepared.plan, self.spec, self.memory)
+        return contract.encode_classes(segment(prepared, self.spec, network))
