@@ -17,7 +17,7 @@ DISC_COLUMNS = (
     "canal_ap_mm", "canal_ap_cnn_mm", "canal_ap_reported_mm", "canal_ap_standard_error_mm",
     "complete", "flags",
 )  # fmt: skip
-"""`disc` is a `Disc.title`; lengths are geometric unless they say ``cnn`` or ``reported``: combined from both.
+"""`disc` is a `Disc.title`; lengths are geometric unless they say ``cnn``, or ``reported``: from both.
 Standard errors are those of the reported lengths; `flags` are codes."""
 SHOWN_COLUMNS = (
     "height_anterior_mm", "height_middle_mm", "height_posterior_mm", "height_mean_mm", "height_mean_cnn_mm",
