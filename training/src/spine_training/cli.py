@@ -70,9 +70,7 @@ def _add_labels(command: argparse.ArgumentParser) -> None:
 
 def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     segment = commands.add_parser("segment", help="train the segmentation network; resumes where it stopped")
-    segment.add_argument(
-        "--configuration", choices=[DEMO_CONFIGURATION, PAPER_CONFIGURATION], default=DEMO_CONFIGURATION
-    )
+    _add_configuration(segment)
     segment.add_argument("--epochs", type=int, default=1000)
     segment.add_argument("--iterations-per-epoch", type=int, default=250)
     segment.add_argument(
@@ -82,6 +80,12 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     segment.add_argument("--seed", type=int, default=1)
     segment.add_argument("--fresh", action="store_true", help="start anew even if there is a checkpoint")
     segment.set_defaults(run=_segment)
+
+
+def _add_configuration(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--configuration", choices=[DEMO_CONFIGURATION, PAPER_CONFIGURATION], default=DEMO_CONFIGURATION
+    )
 
 
 def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -136,6 +140,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export = commands.add_parser(
         "export", aliases=["export-demo"], help="slim checkpoints, curves and the served networks of this run"
     )
+    _add_configuration(export)
     export.add_argument("--model-version", default="0.1.0-demo")
     export.add_argument("--trained-on", default="synthetic phantoms only", help="what every report will say")
     export.add_argument("--into", type=Path, default=Path("model_repository"), help="model repository")
@@ -270,6 +275,7 @@ def _export_demo(options: argparse.Namespace) -> None:
         weights=options.weights,
         curves=options.curves,
         checkpoint=options.checkpoint,
+        configuration=options.configuration,
         release=Release(options.model_version, options.trained_on),
     ):
         print(line)

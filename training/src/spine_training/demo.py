@@ -35,11 +35,12 @@ def export_demo(
     weights: Path,
     curves: Path,
     checkpoint: str,
+    configuration: str = DEMO_CONFIGURATION,
     release: Release | None = None,
 ) -> Iterator[str]:
     """Publish whichever of the two networks the run has; yields one line per thing written."""
     release = release or Release()
-    results = workspace.results(DEMO_CONFIGURATION)
+    results = workspace.results(configuration)
     if (results / "fold_0" / checkpoint).exists():
         yield from _segmentation(results, repository, weights, curves, checkpoint, release)
         files = {"model.onnx": repository / "nnunet" / "1" / "model.onnx"}
