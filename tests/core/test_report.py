@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from spinecore.calibration import QUANTITIES, Calibration, Spread
 from spinecore.errors import SpineError
 from spinecore.findings import identify
 from spinecore.geometry import Volume
@@ -21,13 +22,26 @@ def findings(box_spine, column):
     return identify(spine.classes, spine.volume).document
 
 
-def report_of(findings, *, mean: float = 6.0, canal: float = 14.0):
+def table(spread: float) -> Calibration:
+    """A table with the same standard error for everything."""
+    spreads = {
+        (quantity, region, "thin"): Spread(
+            spread, None if "body" in quantity or "min" in quantity else spread
+        )
+        for quantity in QUANTITIES
+        for region in ("lumbar", "any")
+    }
+    return Calibration(40, 300, spreads, {})
+
+
+def report_of(findings, *, mean: float = 6.0, canal: float = 14.0, calibration: Calibration | None = None):
     count = max(len(findings["discs"]), 1)
     return build_report(
         findings,
         heights_mm=np.tile(np.array([5.0, 6.5, 6.0, mean], np.float32), (count, 1)),
         canal_ap_mm=np.full((count, 1), canal, np.float32),
         models=MODELS,
+        calibration=calibration,
         request_id="r-1",
         timings_s={"identify": 0.5},
     )
@@ -45,6 +59,35 @@ def test_cnn_values_stand_beside_the_geometric_ones(findings) -> None:
     assert disc["height_mm"]["cnn"] == {"anterior": 5.0, "middle": 6.5, "posterior": 6.0, "mean": 6.0}
     assert disc["canal_ap_mm"]["cnn"] == 14.0
     assert disc["flags"] == []
+
+
+def test_without_a_table_the_geometric_value_is_reported_without_an_error(findings) -> None:
+    report = report_of(findings)
+    disc = report["discs"][0]
+    assert report["calibration"] is None
+    assert disc["height_mm"]["reported"] == disc["height_mm"]["geometric"]
+    assert disc["canal_ap_mm"]["reported"] == disc["canal_ap_mm"]["geometric"]
+    assert disc["height_mm"]["standard_error_mm"] == dict.fromkeys(("geometric", "cnn", "reported"))
+
+
+def test_with_a_table_every_value_has_its_error_and_both_are_combined(findings) -> None:
+    report = report_of(findings, mean=7.0, canal=15.0, calibration=table(0.6))
+    assert schema_errors(report) == [] and report["calibration"] == {"phantoms": 40, "discs": 300}
+    disc, vertebra = report["discs"][0], report["vertebrae"][0]
+    geometric = disc["height_mm"]["geometric"]["mean"]
+    assert disc["height_mm"]["reported"]["mean"] == pytest.approx((geometric + 7.0) / 2, abs=0.011)
+    errors = disc["height_mm"]["standard_error_mm"]
+    assert (errors["cnn"]["mean"], errors["reported"]["mean"]) == (0.6, 0.42)  # 0.6 / sqrt 2
+    assert disc["canal_ap_mm"]["standard_error_mm"] == {"geometric": 0.6, "cnn": 0.6, "reported": 0.42}
+    assert disc["canal_min_ap_mm"]["standard_error_mm"] == 0.6
+    assert vertebra["canal_ap_mm"] == {"geometric": pytest.approx(14, abs=0.3), "standard_error_mm": 0.6}
+
+
+@pytest.mark.parametrize(("spread", "flagged"), [(0.5, False), (0.2, True)])
+def test_disagreement_is_judged_by_the_errors_of_the_table(findings, spread: float, flagged: bool) -> None:
+    report = report_of(findings, mean=7.0, canal=15.0, calibration=table(spread))  # about 1 mm off both
+    flags = {flag for disc in report["discs"] for flag in disc["flags"]}
+    assert flags == ({"height_disagreement", "canal_disagreement"} if flagged else set())
 
 
 def test_the_findings_are_left_as_they_were(findings) -> None:

@@ -1,0 +1,54 @@
+"""Fitting the table of standard errors from residuals, and reading it back as the server does."""
+
+import numpy as np
+import pytest
+
+from spine_training.calibration import OUTLIER_MM, Residual, fit, summary
+from spinecore.calibration import FORMAT, Calibration
+
+
+def rows(count: int, *, region: str, slices: str, geometric: float, cnn: float | None, flagged: bool = False):
+    """Residuals of one group that alternate in sign, geometric and CNN's at random to one another."""
+    signs = np.where(np.arange(count) % 2, 1.0, -1.0)
+    others = np.where(np.arange(count) // 2 % 2, 1.0, -1.0)
+    return [
+        Residual("height_mean", region, slices, flagged, geometric * s, None if cnn is None else cnn * o)
+        for s, o in zip(signs, others, strict=True)
+    ]
+
+
+def test_a_large_group_has_its_own_spread_and_a_small_one_leans_on_all() -> None:
+    large = rows(400, region="lumbar", slices="thin", geometric=0.4, cnn=0.2)
+    small = rows(4, region="cervical", slices="thick", geometric=4.0, cnn=0.2)
+    table = fit([*large, *small])["spread_mm"]["height_mean"]
+    assert table["lumbar"]["thin"]["geometric"] == pytest.approx(0.4, abs=0.03)
+    assert table["lumbar"]["thin"]["cnn"] == pytest.approx(0.2, abs=0.01)
+    assert abs(table["lumbar"]["thin"]["correlation"]) < 0.05
+    assert 1.0 < table["cervical"]["thick"]["geometric"] < 2.5  # (4 · 16 + 20 · 0.317) / 24 = 2.93 = 1.71²
+    assert table["thoracic"]["thin"]["count"] == 0 and table["thoracic"]["thin"]["geometric"] > 0
+
+
+def test_gross_errors_are_counted_and_left_out() -> None:
+    group = rows(40, region="lumbar", slices="thin", geometric=0.5, cnn=0.5)
+    gross = rows(3, region="lumbar", slices="thin", geometric=OUTLIER_MM + 1, cnn=0.5)
+    found = fit([*group, *gross])
+    assert found["left_out"] == 3
+    assert found["spread_mm"]["height_mean"]["lumbar"]["thin"]["geometric"] == pytest.approx(0.5)
+
+
+def test_flagged_discs_widen_the_errors_by_a_factor() -> None:
+    plain = rows(200, region="lumbar", slices="thin", geometric=0.5, cnn=0.5)
+    flagged = rows(60, region="lumbar", slices="thin", geometric=1.0, cnn=0.5, flagged=True)
+    assert fit([*plain, *flagged])["flag_factors"] == {"cut_at_the_side": pytest.approx(2.0)}
+    assert fit([*plain, *flagged[:10]])["flag_factors"] == {}
+
+
+def test_the_server_reads_what_was_fitted() -> None:
+    residuals = rows(60, region="thoracic", slices="thick", geometric=0.6, cnn=0.3)
+    content = {"format": FORMAT, "segmentation_sha256": "a", "measurement_sha256": "b", "phantoms": 5,
+               "discs": 60, **fit(residuals)}  # fmt: skip
+    table = Calibration.of_networks(content, segmentation_sha256="a", measurement_sha256="b")
+    assert table is not None
+    spread = table.spread("height_mean", level="T7", thick=True)
+    assert (spread.geometric, spread.cnn) == (pytest.approx(0.6), pytest.approx(0.3))
+    assert "height_mean" in summary(content)
