@@ -16,7 +16,7 @@ COUNT  ?= 60
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak sbom audit clean setup setup-dev
+.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ $(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml server/pypro
 
 $(VENV)/.dev: $(VENV)/.serving constraints.txt requirements-dev.txt training/pyproject.toml export/pyproject.toml
 	@echo "set-up: torch, nnU-Net and the test tools (about two minutes)"
-	@$(PIP) -e "core[files]" -e "server[gate]" -e "client[report,dicom,compressed,dicomweb,itk,pandas,completion]" \
+	@$(PIP) -e "core[files]" -e "server[gate,trace]" -e "client[report,dicom,compressed,trace,dicomweb,itk,pandas,completion]" \
 		-e "export[nnunet,int8]" -e training -r requirements-dev.txt
 	@touch $@
 
@@ -70,6 +70,9 @@ chart: $(VENV)/.dev ## the Helm chart: lint, strict schemas, alerts' unit tests,
 	@$(BIN)/python scripts/chart_tools.py
 	@$(BIN)/python scripts/chart_values_table.py --check
 	@$(BIN)/python -m pytest tests/helm tests/server/gate -k "not clean_environment"  # that needs the index: make test-slow
+
+recovery: $(VENV)/.serving ## kill stages and Triton again and again: seconds until the server answers (TIMES=5)
+	@$(BIN)/python scripts/recovery.py --out $(OUT)/recovery --times $(or $(TIMES),5)
 
 fuzz: $(VENV)/.dev ## hostile input to a real server and gate: what it answered, what it survived
 	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.fuzz --out $(OUT)/reliability $(if $(QUICK),--examples 150 --idle 300)

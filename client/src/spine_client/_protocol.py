@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2 as pb
 from spine_client import _contract as contract
 from spine_client._refusals import error_from_status
 from spine_client._report_parser import parse_report
+from spine_client._tracing import InferenceSpan
 from spine_client.config import RetryPolicy
 from spine_client.errors import (
     DeadlineExceeded,
@@ -99,10 +100,13 @@ class Call(Generic[T]):
         self.deadline = deadline
         self.shares_memory = shares_memory
         self.attempt = 0
+        self.span = InferenceSpan(entry.model, request_id)
         self._entry = entry
         self._volume = volume
         self._retry = retry
         self._request = build_request(entry, volume, options, request_id, with_voxels=not shares_memory)
+        if self.span.traceparent:
+            self._request.parameters["traceparent"].string_param = self.span.traceparent
 
     @property
     def voxels(self) -> npt.NDArray[Any]:

@@ -66,18 +66,28 @@ def inference(prepare: Callable[[], Call[T]], regions: shared_memory.Leftovers) 
     """
     yield Tell(Progress("reading", 0.0))
     call: Call[T] = yield Work(prepare)
-    while True:
-        try:
-            response = yield from _attempt(call, regions)
-            break
-        except SpineClientError as error:
-            failure = error
-        pause_s = call.pause_after(failure)
-        yield Tell(replace(call.progress(), stage="retrying"))
-        yield Pause(pause_s)
+    try:
+        response = yield from _attempts(call, regions)
+    except BaseException as error:
+        call.span.end(error)
+        raise
+    call.span.end()
     result = call.result(response)
     yield Tell(replace(call.progress(), stage="done"))
     return result
+
+
+def _attempts(call: Call[T], regions: shared_memory.Leftovers) -> Steps[Any]:
+    while True:
+        try:
+            response = yield from _attempt(call, regions)
+        except SpineClientError as error:
+            failure = error
+        else:
+            return response
+        pause_s = call.pause_after(failure)
+        yield Tell(replace(call.progress(), stage="retrying"))
+        yield Pause(pause_s)
 
 
 def _attempt(call: Call[T], regions: shared_memory.Leftovers) -> Steps[Any]:

@@ -15,10 +15,17 @@ from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 
-from spine_server import __version__
+from spine_server import __version__, json_log
 from spine_server.embedded import EmbeddedTriton
 from spine_server.errors import PreconditionError, ServerError, StopRequested
-from spine_server.options import DEFAULT_GRPC_PORT, LOG_LEVELS, PROFILES, ServerOptions, SupervisionOptions
+from spine_server.options import (
+    DEFAULT_GRPC_PORT,
+    LOG_FORMATS,
+    LOG_LEVELS,
+    PROFILES,
+    ServerOptions,
+    SupervisionOptions,
+)
 from spine_server.supervisor import Supervisor
 
 EXIT_STOPPED, EXIT_FAILED, EXIT_NOT_POSSIBLE, EXIT_KILLED, EXIT_GAVE_UP = 0, 1, 2, 3, 4
@@ -30,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = vars(_parser().parse_args(arguments))
     parsed["triton_arguments"] = tuple(parsed["triton_arguments"])
     watching = SupervisionOptions(**{name: parsed.pop(name) for name in _SUPERVISION & parsed.keys()})
-    supervisor = Supervisor(ServerOptions(**parsed), watching, say=_say)
+    say = _say_json if parsed["log_format"] == "json" else _say
+    supervisor = Supervisor(ServerOptions(**parsed), watching, say=say)
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         supervisor.request_stop()
@@ -90,6 +98,10 @@ def _say(text: str) -> None:
     print(f"spine-server: {text}", file=sys.stderr, flush=True)
 
 
+def _say_json(text: str) -> None:
+    print(json_log.entry(text, level="warning", source="supervisor"), file=sys.stderr, flush=True)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spine-server", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--version", action="version", version=f"spine-server {__version__}")
@@ -117,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let callers on this machine hand volumes over in shared memory (default: closed)",
     )
+    add("--log-format", choices=LOG_FORMATS, default="text", help="of all output to the log (default: text)")
     add("--log-level", choices=LOG_LEVELS, default="info", help="of Triton and of the stages (default: info)")
     add(
         "--log-file", type=Path, metavar="FILE", help="append Triton's output there instead of standard error"

@@ -197,7 +197,10 @@ class EmbeddedTriton:
         )
         assert self._process.stdout is not None
         self._output = OutputTail(
-            self._process.stdout, self.options.log_file, quiet=self.options.log_level in ("error", "warning")
+            self._process.stdout,
+            self.options.log_file,
+            quiet=self.options.log_level in ("error", "warning"),
+            as_json=self.options.log_format == "json",
         )
 
     def _wait_until_ready(self, deadline: float, entries: Sequence[Entry]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from spine_server import wire_errors
 from spine_server.callers import Callers
 from spine_server.stage_metrics import StageMetrics
+from spine_server.tracing import PARAMETER, Tracer
 from spinecore import contract
 from spinecore.errors import InputError, ModelError
 from spinecore.geometry import Volume
@@ -36,6 +38,8 @@ MEMORY_RETRY_S = 5.0
 """After this a study that took the memory has usually ended."""
 NETWORK_RETRY_S = 2.0
 """After this the supervisor has usually brought a dead network back."""
+
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class CancelledError(Exception):
@@ -49,6 +53,8 @@ class StageRequest:
         self._request = request
         self._callers = callers
         self.id = wire_errors.safe_request_id(request.request_id())
+        self.traceparent = _traceparent(request.parameters())
+        """W3C trace context of the caller, then of the stage that works on it; or empty."""
 
     @property
     def timeout_us(self) -> int:
@@ -120,6 +126,7 @@ class Stage:
         self.parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.metrics = StageMetrics(self.name)
         self.callers = Callers()
+        self.tracer = Tracer(self.name)
         self._tells_seconds = any(each["name"] == contract.SECONDS.name for each in config["output"])
         self.load()
 
@@ -149,6 +156,18 @@ class Stage:
 
     def _answer(self, request: StageRequest) -> Any:
         started = time.monotonic()
+        with self.tracer.span(request.id, request.traceparent) as span:
+            request.traceparent = span.traceparent
+            response, outcome = self._outcome(request, started)
+            span.ended(outcome)
+        if self.last:
+            self.callers.done(request.id)
+        seconds = time.monotonic() - started
+        self.metrics.answered(outcome, seconds)
+        log_request(self.name, request.id, outcome, seconds)
+        return response
+
+    def _outcome(self, request: StageRequest, started: float) -> tuple[Any, str]:
         try:
             if self.first:
                 self.callers.expects(request.id, request.timeout_us)
@@ -157,15 +176,9 @@ class Stage:
             if self._tells_seconds:
                 outputs[contract.SECONDS.name] = np.array([time.monotonic() - started])
             tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
-            response, outcome = pb_utils.InferenceResponse(tensors), "ok"
+            return pb_utils.InferenceResponse(tensors), "ok"
         except Exception as error:
-            response, outcome = error_response(error, stage=self.name, request_id=request.id)
-        if self.last:
-            self.callers.done(request.id)
-        seconds = time.monotonic() - started
-        self.metrics.answered(outcome, seconds)
-        log_request(self.name, request.id, outcome, seconds)
-        return response
+            return error_response(error, stage=self.name, request_id=request.id)
 
 
 def error_response(error: Exception, *, stage: str, request_id: str) -> tuple[Any, str]:
@@ -226,6 +239,7 @@ def call_network(
         request_id=request.id,
         inputs=[pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in inputs.items()],
         requested_output_names=list(outputs),
+        parameters={PARAMETER: request.traceparent} if request.traceparent else {},
     )
     response = call.exec()
     if response.has_error():
@@ -235,6 +249,15 @@ def call_network(
         )
         raise NetworkCallError(network)
     return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
+
+
+def _traceparent(parameters: str) -> str:
+    """The caller's trace context out of a request's parameters (JSON); empty where there is none."""
+    try:
+        value = json.loads(parameters or "{}").get(PARAMETER, "")
+    except (ValueError, AttributeError):
+        return ""
+    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else ""
 
 
 def log_request(stage: str, request_id: str, outcome: str, seconds: float) -> None:

@@ -10,6 +10,9 @@ Profile = Literal["cpu", "gpu"]
 LogLevel = Literal["error", "warning", "info", "verbose"]
 
 PROFILES: tuple[Profile, ...] = ("cpu", "gpu")
+LogFormat = Literal["text", "json"]
+
+LOG_FORMATS: tuple[LogFormat, ...] = ("text", "json")
 LOG_LEVELS: tuple[LogLevel, ...] = ("error", "warning", "info", "verbose")
 DEFAULT_GRPC_PORT = 8001
 FREE_PORT = 0
@@ -34,6 +37,7 @@ class ServerOptions:
     triton_arguments : ``--name=value`` for Triton itself, in place of what would be said of the same name
     monitor_host : address of the metrics, and of the supervisor's status; None: that of gRPC
     log_level : of Triton and of the stages
+    log_format : ``"text"`` as Triton writes it, or ``"json"``, one object a line
     log_file : where Triton's output goes; None sends it to standard error
     start_timeout_s : for loading all models and the canary together
     stop_timeout_s : for requests in flight to finish after the order to stop; then everything is killed
@@ -50,6 +54,7 @@ class ServerOptions:
     triton_arguments: tuple[str, ...] = ()
     monitor_host: str | None = None
     log_level: LogLevel = "warning"
+    log_format: LogFormat = "text"
     log_file: Path | None = None
     start_timeout_s: float = 180.0
     stop_timeout_s: float = 30.0

@@ -9,6 +9,8 @@ from collections import deque
 from pathlib import Path
 from typing import IO
 
+from spine_server.json_log import json_line
+
 KEPT_LINES = 400
 SHOWN_LINES = 8
 
@@ -38,12 +40,14 @@ class OutputTail:
     """Reads a stream to its end in a thread: passes its lines on, keeps the last few hundred.
 
     With `quiet`, what Triton says on every machine without a GPU is kept, but not passed on.
+    With `as_json` each line is passed on as a JSON object.
     """
 
-    def __init__(self, stream: IO[str], log_file: Path | None, *, quiet: bool) -> None:
+    def __init__(self, stream: IO[str], log_file: Path | None, *, quiet: bool, as_json: bool = False) -> None:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._stream = stream
         self._quiet = quiet
+        self._as_json = as_json
         self._log = log_file.open("a", encoding="utf-8", buffering=1) if log_file else None
         self._thread = threading.Thread(target=self._pump, name="triton-output", daemon=True)
         self._thread.start()
@@ -53,7 +57,8 @@ class OutputTail:
             self._lines.append(line.rstrip("\n"))
             if self._quiet and _NOISE.search(line):
                 continue
-            print(line, end="", file=self._log or sys.stderr, flush=True)
+            shown = f"{json_line(line)}\n" if self._as_json else line
+            print(shown, end="", file=self._log or sys.stderr, flush=True)
 
     def close(self) -> None:
         """Wait for the end of the stream, which comes when the last process that writes to it is gone."""

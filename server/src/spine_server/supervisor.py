@@ -32,7 +32,7 @@ from spine_server.repository import default_repository, stage_models
 from spine_server.state_board import StateBoard
 
 TICK_S = 0.25
-_MISSED_LOOKS = 2
+_MISSED_LOOKS = 3
 """Looks in a row that find no answer from Triton itself, before it is restarted."""
 _MOST_RELOADS = 3
 """Of one model within five minutes; after that the server is restarted."""
@@ -189,7 +189,9 @@ class Supervisor:
             return f"{model} has failed {reloads.failures} times in five minutes"
         time.sleep(reloads.pause_s)
         try:
-            self._reload(model, kill=kill, deadline=time.monotonic() + self._options.reload_timeout_s)
+            # On a machine so busy that the start took longer, a restart would not be faster either.
+            allowed_s = max(self._options.reload_timeout_s, self.server.started_in_s)
+            self._reload(model, kill=kill, deadline=time.monotonic() + allowed_s)
         except ControlError as error:
             return f"{model} could not be loaded anew: {error}".rstrip(".")
         seconds = time.monotonic() - began

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import triton_python_backend_utils as pb_utils
 
 from spine_server.model_support import Array, StageRequest, error_response, log_request
 from spine_server.openvino_engine import EngineOptions, OpenVinoEngine
+from spine_server.tracing import Tracer
 from spinecore.errors import InputError, ModelError
 
 DEFAULT_FILE = "model.onnx"
@@ -40,6 +42,7 @@ class TritonPythonModel:
         path = Path(args["model_repository"]) / args["model_version"] / file
         self._engine = OpenVinoEngine(path, EngineOptions.from_parameters(parameters))
         self._check_names()
+        self._tracer = Tracer(self._name)
         pb_utils.Logger.log_info(f"network={self._name} openvino {self._engine.description()}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -58,7 +61,7 @@ class TritonPythonModel:
             [batch] if self._max_batch_size > 0 else [{index: arrays} for index, arrays in batch.items()]
         )
         for group in together:
-            answers.update(self._run(group, opened))
+            answers.update(self._traced(group, opened))
         return [answers[index] for index in range(len(opened))]
 
     def _check_names(self) -> None:
@@ -79,6 +82,16 @@ class TritonPythonModel:
                     "shape", f"{name} must have shape {self._shapes[name]} for each of 1 or more rows."
                 )
         return arrays
+
+    def _traced(
+        self, batch: Mapping[int, Mapping[str, Array]], opened: Sequence[StageRequest]
+    ) -> dict[int, Any]:
+        """Run a batch inside a span for each of its requests."""
+        with ExitStack() as spans:
+            for index in batch:
+                request = opened[index]
+                spans.enter_context(self._tracer.span(request.id, request.traceparent))
+            return self._run(batch, opened)
 
     def _run(
         self, batch: Mapping[int, Mapping[str, Array]], opened: Sequence[StageRequest]
