@@ -57,21 +57,25 @@ def refresh(
         for number, shown in enumerate(cases):
             draw_case(client, shown, images / f"case_{number}.png")
     there = images.relative_to(card.parent) if images.is_relative_to(card.parent) else images
-    blocks = {
+    blocks = _blocks(content) | {
         "about": _about(content, results),
-        "summary": summary_table(content) + _targets(content),
-        "apart": summary_table({"summary": content["apart"]}) if content["apart"] else "None were scored.",
-        "groups": _groups(content),
-        "tables": _tables(content),
-        "plots": "\n\n".join(
-            f"![{name.replace('_', ' ')}]({there / path.name})" for name, path in plots.items()
-        ),
-        "calibration": calibration_table(content),
-        "robustness": robustness_table(content) if content["robustness"] else "Not run.",
+        "plots": "\n\n".join(f"![{n.replace('_', ' ')}]({there / path.name})" for n, path in plots.items()),
         "failures": _pictures(cases, there),
         "real": summary_table(_loaded(real)) if real is not None else None,
     }
     card.write_text(with_blocks(card.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+
+
+def _blocks(content: Content) -> dict[str, str | None]:
+    """The blocks that are tables."""
+    return {
+        "summary": summary_table(content) + _targets(content),
+        "apart": summary_table({"summary": content["apart"]}) if content["apart"] else "None were scored.",
+        "groups": _groups(content),
+        "tables": _tables(content),
+        "calibration": calibration_table(content),
+        "robustness": robustness_table(content) if content["robustness"] else "Not run.",
+    }
 
 
 def with_blocks(text: str, blocks: Mapping[str, str | None]) -> str:
