@@ -19,7 +19,7 @@ defaults
     timeout connect 2s
     timeout client 300s
     timeout server 300s
-    timeout check 2s
+    timeout check 10s
     retries 2
     retry-on conn-failure
     option redispatch
@@ -29,7 +29,7 @@ frontend grpc
 backend replicas
     balance leastconn
     option httpchk GET /metrics
-    default-server proto h2 check check-proto h1 inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server proto h2 check check-proto h1 inter 2s fall 3 rise 1 on-marked-down shutdown-sessions
 {servers}
 """
 

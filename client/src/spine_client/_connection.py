@@ -16,9 +16,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),  # gRPC's own retry skips large messages without a word: see Call
-    # A server that hangs, or a network that is cut, is noticed within 15 s, and the request tried elsewhere.
+    # A server that hangs, or a network that is cut, is noticed within 20 s, and the request tried elsewhere.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
