@@ -357,7 +357,7 @@ def test_a_supervisor_that_is_stuck_fails_liveness_and_a_new_container_starts_cl
     pod: LocalPod, gate: LocalGate, connect: Callable[..., SpineClient]
 ) -> None:
     """Kubelet then kills the container, whose shared memory stays behind in the pod's volume."""
-    assert pod.server is not None
+    assert pod.server is not None and pod.regions()
     os.kill(pod.server.pid, signal.SIGSTOP)
     assert pod.probe("livenessProbe") == 0
     pod.kill_container()
@@ -373,6 +373,7 @@ def test_a_supervisor_that_is_stuck_fails_liveness_and_a_new_container_starts_cl
 
 def test_triton_ends_in_order_and_in_time(pod: LocalPod, gate: LocalGate) -> None:
     """The order of kubelet: the gate first, then its sidecar, within the rendered time."""
+    assert pod.regions()
     assert gate.terminate(20) == 0
     assert pod.stop() == 0
     assert pod.regions() == []

@@ -176,8 +176,6 @@ class LocalPod:
                 assert restarts <= 2, self.log()
                 self._run()
             time.sleep(0.2)
-        line = _command_line(self._triton_pid())
-        self._prefix = re.findall(r"python,shm-region-prefix-name=(\S+)", line)[0]
 
     def _run(self) -> None:
         scratch = self.folder / "tmp"
@@ -244,7 +242,10 @@ class LocalPod:
         return [stub.pid for stub in stubs_of(self._triton_pid()) if stub.model == model]
 
     def regions(self) -> list[Path]:
-        """Shared memory that the last run's stages left or use."""
+        """Shared memory that the stages of the present Triton use, or of the last one have left."""
+        for pid in _family(self.server.pid) if self.server and self.server.poll() is None else ():
+            named = re.findall(r"python,shm-region-prefix-name=(\S+)", _command_line(pid))
+            self._prefix = named[0] if named else self._prefix
         return list(SHARED_MEMORY.glob(f"{self._prefix}*"))
 
     def kill_container(self) -> None:
