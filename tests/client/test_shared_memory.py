@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ CLOSED = (grpc.StatusCode.UNAVAILABLE, "This protocol is restricted, expecting h
 
 
 def ours() -> set[str]:
-    """Regions of the SDK in this machine's shared memory."""
-    return {path.name for path in MEMORY.glob("spine-*")}
+    """This process's regions in the machine's shared memory."""
+    return {path.name for path in MEMORY.glob(f"spine-{os.getpid()}-*")}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +47,7 @@ def test_answers_through_shared_memory_are_the_same(
     np.testing.assert_array_equal(shared.labels, expected.labels)
     assert [disc.height_mm for disc in shared.discs] == [disc.height_mm for disc in expected.discs]
     assert regions_of(open_server) == 0
-    assert not list(Path("/dev/shm").glob("spine-*"))
+    assert not list(Path("/dev/shm").glob(f"spine-{os.getpid()}-*"))
 
 
 def test_region_of_a_request_that_ran_out_of_time_is_unregistered_by_close(
@@ -57,7 +58,7 @@ def test_region_of_a_request_that_ran_out_of_time_is_unregistered_by_close(
     with sharing, pytest.raises(DeadlineExceeded):
         sharing.analyze(volume, timeout_s=0.3)
     assert regions_of(open_server) == 0
-    assert not list(Path("/dev/shm").glob("spine-*"))
+    assert not list(Path("/dev/shm").glob(f"spine-{os.getpid()}-*"))
 
 
 @pytest.mark.timeout(900)

@@ -54,7 +54,7 @@ class SharedRegion:
     """`voxels` first, room for `label_bytes` behind them. A context manager: it is gone at the end."""
 
     def __init__(self, voxels: npt.NDArray[Any], label_bytes: int) -> None:
-        self.name = f"spine-{uuid.uuid4().hex}"
+        self.name = f"spine-{os.getpid()}-{uuid.uuid4().hex}"
         self._voxel_bytes, self._label_bytes = voxels.nbytes, label_bytes
         self._path: Path | None = _FOLDER / self.name
         self._memory = _mapped(self._path, voxels.nbytes + label_bytes)
