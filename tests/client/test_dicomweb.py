@@ -18,7 +18,7 @@ import pytest
 from dicom_writer import SLICES, expected_voxels, make_slice
 from pydicom.uid import generate_uid
 
-from spine_client import Pacs, RemoteSeries
+from spine_client import Pacs, RemoteSeries, Tls
 from spine_client.cli import main
 from spine_client.dicomweb import is_address, parse_address, remote_series
 from spine_client.errors import (
@@ -272,6 +272,7 @@ def test_callable_that_fails(pacs: FakePacs) -> None:
 
 def test_two_secrets_or_a_series_as_the_root() -> None:
     failure(InputError, lambda: Pacs("https://h", bearer_token="a", authorization="b"))
+    failure(InputError, lambda: Pacs("https://h", tls=Tls(server_name="other")))
     failure(InputError, lambda: Pacs(f"https://h/studies/{STUDY}"))
     failure(InputError, lambda: remote_series("https://h/dicom-web"))
 

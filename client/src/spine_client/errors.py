@@ -11,7 +11,8 @@ SpineClientError                  base; `.request_id` names the request where th
 └── ProtocolError                 the answer is not what this version of the SDK understands: align versions
 
 `SpineClientError.retryable` is true where the same request may succeed a little later. The SDK has then
-already retried within the deadline.
+already retried within the deadline. What goes wrong with a PACS comes as the same classes; the message says
+so.
 
 No message carries a patient's data, a file name, or the raw text of Triton. An error raised while files
 are read keeps their paths in `InputError.files`, which is neither printed nor logged.

@@ -182,6 +182,8 @@ def _value(secret: str | Callable[[], str]) -> str:
 
 
 def _check_files(tls: Tls) -> None:
+    if tls.server_name is not None:
+        raise InputError("pacs_access", "a PACS is checked by the name in its address; leave server_name out")
     files = (tls.root_certificates, tls.certificate, tls.private_key)
     if not all(os.access(file, os.R_OK) for file in files if file is not None):
         raise InputError("tls_file", "a certificate or key file cannot be read")
