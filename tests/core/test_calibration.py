@@ -65,7 +65,7 @@ def test_a_damaged_table_is_refused(damage) -> None:
         read(table)
 
 
-def test_values_are_weighted_by_their_inverse_variances() -> None:
+def test_independent_values_are_weighted_by_their_inverse_variances() -> None:
     both = combine(10.0, 11.0, Spread(0.6, 0.3))
     assert both.mm == pytest.approx(10.8)  # weights 1 : 4
     assert both.standard_error_mm == pytest.approx(math.sqrt(1 / (1 / 0.36 + 1 / 0.09)))
@@ -77,6 +77,11 @@ def test_what_is_wrong_in_both_alike_is_not_averaged_away() -> None:
     assert together.mm == apart.mm == pytest.approx(10.1)
     assert apart.standard_error_mm == pytest.approx(0.5 / math.sqrt(2))
     assert together.standard_error_mm == pytest.approx(0.5 * math.sqrt(0.95))
+
+
+def test_the_worse_of_two_that_err_together_has_no_say() -> None:
+    both = combine(10.0, 11.0, Spread(1.0, 0.5, 0.9))
+    assert (both.mm, both.standard_error_mm) == (11.0, 0.5)
 
 
 @pytest.mark.parametrize("beyond", [-0.01, 0.01])

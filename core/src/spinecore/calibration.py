@@ -122,9 +122,10 @@ def _positive(value: Any) -> float:
 
 
 def combine(geometric: float | None, cnn: float | None, spread: Spread | None) -> Combined | None:
-    """The value to report: both weighted by the inverse of their variances.
+    """The value to report: both weighted by the inverse of their covariance, no weight below 0.
 
-    Its variance takes the correlation of the two into account. Where they disagree
+    Without correlation that is the inverse of their variances. Both read the same segmentation, so mostly
+    they err together: then the better one counts more than that, or alone. Where they disagree
     (`DISAGREEMENT_FACTOR`), its standard error is at least half their distance. Without a spread, or without
     the CNN's value, it is the geometric one, without the geometric one the CNN's; None without either.
     """
@@ -138,10 +139,11 @@ def combine(geometric: float | None, cnn: float | None, spread: Spread | None) -
         return Combined(only, error)
     first, second = spread.geometric, spread.cnn
     shared = spread.correlation * first * second
-    weight = second**2 / (first**2 + second**2)
+    of_difference = first**2 + second**2 - 2 * shared
+    weight = min(max((second**2 - shared) / of_difference, 0.0), 1.0)
     mm = weight * geometric + (1 - weight) * cnn
     variance = (weight * first) ** 2 + ((1 - weight) * second) ** 2 + 2 * weight * (1 - weight) * shared
     apart = abs(geometric - cnn)
-    disagree = apart > DISAGREEMENT_FACTOR * math.sqrt(first**2 + second**2 - 2 * shared)
+    disagree = apart > DISAGREEMENT_FACTOR * math.sqrt(of_difference)
     error = math.sqrt(max(variance, 0.0))
     return Combined(mm, max(error, apart / 2) if disagree else error, disagree)

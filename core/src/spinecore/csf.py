@@ -6,8 +6,10 @@ hardly matters. Its fading from back to front does, and is not corrected.
 
 The canal's label holds fluid, cord and roots. Its voxels (the outermost layer left out) are divided into a
 bright and a dark part; if the two differ clearly the median of the bright part is the fluid, otherwise the
-median of all. In T1-weighted images fluid is darker than marrow, so there the bright part is the cord: hence
-fluid must be brighter than the marrow of the neighbouring bodies, and than the disc, or there is no value.
+median of all. In T1-weighted images fluid is dark, and the bright part may be the cord. Hence what is taken
+for fluid must be brighter than the disc and than the marrow of the neighbouring bodies, and if it is not much
+brighter than marrow it must not lie deeper in the canal than the dark part, as a cord does; or there is no
+value.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ MIN_FLUID_VOXELS = 30
 MIN_DISC_VOXELS = 12
 CLEAR_RATIO = 1.3  # bright over dark part of the canal: two tissues
 OVER_MARROW = 1.2  # fluid over marrow in an image with bright fluid
+SURELY_OVER_MARROW = 1.8  # from here on no cord in a T1-weighted image
 
 NO_FLUID = "csf_not_found"
 DARK_FLUID = "csf_not_brighter"
@@ -37,6 +40,7 @@ CUT_DISC = "disc_incomplete"
 
 _BOX = SampleGrid.spanning((-24, 24), (-60, 32), (-8, 8), step_mm=(48, 92, 16))
 _ROUNDS = 20
+_OUTER_VOXELS = 1.2  # in the sagittal plane; so deep lies the second layer from the wall
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,20 @@ def disc_signal(
     lateral = spacing_zyx(affine)[_lateral_axis(affine)]
     middle = np.abs(place[..., 2]) <= max(MIDSAGITTAL_MM, 0.6 * lateral)
     disc = values[middle & (here == names.disc)]
-    fluid = _fluid(values, middle & (np.abs(place[..., 0]) <= FLUID_REACH_MM) & _inner(here == CANAL, affine))
+    depth = _depth_mm(here == CANAL, affine)
+    canal = (
+        middle & (np.abs(place[..., 0]) <= FLUID_REACH_MM) & (depth > _OUTER_VOXELS * _in_plane_mm(affine))
+    )
+    fluid = _fluid(values[canal], depth[canal])
     if fluid is None or len(disc) < MIN_DISC_VOXELS:
         return DiscSignal(None, NO_FLUID)
     marrow = values[middle & np.isin(here, [n for n in (names.upper, names.lower) if n is not None])]
-    dark = len(marrow) == 0 or fluid < OVER_MARROW * float(np.median(marrow))
-    if dark or fluid <= float(disc.mean()):
+    signal, central = fluid
+    over = signal / max(float(np.median(marrow)), 1e-9) if len(marrow) else 0.0
+    bright = over >= (SURELY_OVER_MARROW if central else OVER_MARROW)
+    if not bright or signal <= float(disc.mean()):
         return DiscSignal(None, DARK_FLUID)
-    return DiscSignal(float(disc.mean()) / fluid)
+    return DiscSignal(float(disc.mean()) / signal)
 
 
 def _centres(shape: tuple[int, ...], affine: Affine) -> FloatArray:
@@ -78,25 +88,33 @@ def _lateral_axis(affine: Affine) -> int:
     return 2 - int(np.argmax(np.abs(affine[0, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
 
 
-def _inner(canal: NDArray[np.bool_], affine: Affine) -> NDArray[np.bool_]:
-    """`canal` without its outermost voxels in the sagittal planes."""
-    cross = ndimage.generate_binary_structure(3, 1)
-    sides = np.moveaxis(cross, _lateral_axis(affine), 0)
-    sides[0] = sides[2] = False
-    return np.asarray(ndimage.binary_erosion(canal, cross, border_value=1))
+def _in_plane_mm(affine: Affine) -> float:
+    """The larger voxel side within the sagittal planes."""
+    return max(mm for axis, mm in enumerate(spacing_zyx(affine)) if axis != _lateral_axis(affine))
 
 
-def _fluid(values: FloatArray, canal: NDArray[np.bool_]) -> float | None:
-    """Signal of the fluid among the voxels `canal`; None where there are too few or all is dark."""
-    inside = values[canal]
+def _depth_mm(canal: NDArray[np.bool_], affine: Affine) -> FloatArray:
+    """Distance in mm of each voxel of `canal` from its wall within the sagittal planes."""
+    steps = list(spacing_zyx(affine))
+    steps[_lateral_axis(affine)] = 1e4  # never the nearest
+    return np.asarray(ndimage.distance_transform_edt(canal, sampling=steps))
+
+
+def _fluid(inside: FloatArray, depth_mm: FloatArray) -> tuple[float, bool] | None:
+    """Signal of the fluid among the canal's voxels (N,), and whether it lies deeper than the rest.
+
+    None where there are too few voxels or all are dark.
+    """
     if len(inside) < MIN_FLUID_VOXELS or inside.max() <= 0:
         return None
     limit = float(inside.mean())
     for _ in range(_ROUNDS):
         above = inside > limit
         if not above.any() or above.all():
-            return float(np.median(inside))
+            return float(np.median(inside)), False
         limit = float(inside[above].mean() + inside[~above].mean()) / 2
-    bright, dark = inside[inside > limit], inside[inside <= limit]
-    two = len(bright) > 0 and bright.mean() >= CLEAR_RATIO * max(float(dark.mean()), 0.0)
-    return float(np.median(bright if two else inside))
+    above = inside > limit
+    bright, dark = inside[above], inside[~above]
+    if not len(bright) or not len(dark) or bright.mean() < CLEAR_RATIO * max(float(dark.mean()), 0.0):
+        return float(np.median(inside)), False
+    return float(np.median(bright)), bool(depth_mm[above].mean() > depth_mm[~above].mean())
