@@ -112,12 +112,12 @@ def make_small(plans_file: Path) -> None:
     chosen = plans["configurations"]["3d_fullres"]
     chosen["patch_size"] = [32, 24, 16]
     chosen["architecture"]["arch_kwargs"].update(
-        n_stages=2,
-        features_per_stage=[6, 12],
-        kernel_sizes=[[3, 3, 3]] * 2,
-        strides=[[1, 1, 1], [2, 2, 2]],
-        n_conv_per_stage=[2, 2],
-        n_conv_per_stage_decoder=[2],
+        n_stages=3,  # with two, nnU-Net's weights of deep supervision are 0/0
+        features_per_stage=[6, 12, 24],
+        kernel_sizes=[[3, 3, 3]] * 3,
+        strides=[[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+        n_conv_per_stage=[2, 2, 2],
+        n_conv_per_stage_decoder=[2, 2],
     )
     plans_file.write_text(json.dumps(plans))
 
