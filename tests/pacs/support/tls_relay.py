@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-_GONE = (OSError, asyncio.IncompleteReadError)
 
 
 @contextmanager
@@ -21,35 +20,35 @@ def tls_relay(port: int, certificate: Path) -> Iterator[int]:
     """The port, on loopback, where what comes in TLS is handed on to `port`; `certificate` with its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    ready: Future[tuple[int, Callable[[], None]]] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(port, context, ready)))
     thread.start()
-    start = asyncio.start_server(lambda r, w: _relay(r, w, port), "127.0.0.1", 0, ssl=context)
-    server = asyncio.run_coroutine_threadsafe(_started(start), loop).result(10)
+    outer_port, stop = ready.result(30)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield outer_port
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        stop()
+        thread.join()
 
 
-async def _started(start) -> asyncio.Server:
-    return await start
+async def _serve(port: int, context: ssl.SSLContext, ready: Future[tuple[int, Callable[[], None]]]) -> None:
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(lambda r, w: _relay(r, w, port), "127.0.0.1", 0, ssl=context)
+    ready.set_result((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(over.set)))
+    await over.wait()
+    server.close()
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
     inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-    ways = [
-        asyncio.create_task(_pump(reader, inner_writer)),
-        asyncio.create_task(_pump(inner_reader, writer)),
-    ]
-    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    for side in (writer, inner_writer):
-        side.close()
+    await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(*_GONE):
+    """Hand on until either side has gone; then close the other."""
+    with suppress(OSError):
         while content := await reader.read(2**16):
             writer.write(content)
             await writer.drain()
+    writer.close()
