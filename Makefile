@@ -58,7 +58,7 @@ test-pacs: $(VENV)/.dev ## series and results to and from a real PACS (Orthanc, 
 	@$(BIN)/python -m pytest tests/pacs
 
 accuracy: $(VENV)/.dev ## COUNT held-out phantoms through a running server: Dice, level names, errors in mm
-	@$(BIN)/python -m spine_training.accuracy --count $(COUNT) --out $(OUT)/accuracy
+	@$(BIN)/python -m spine_training.accuracy --count $(COUNT) --out $(OUT)/accuracy $(if $(MACHINE),--machine "$(MACHINE)")
 
 card: $(VENV)/.dev ## refresh training/MODEL_CARD.md and its pictures from what `make accuracy` wrote
 	@$(BIN)/spine-train card --results $(OUT)/accuracy/accuracy.json $(if $(REAL),--real "$(REAL)")

@@ -70,11 +70,12 @@ def _save(figure: Any, path: Path) -> Path:
 def _bland_altman(found: Mapping[str, Any], title: str, path: Path) -> Path:
     """Error over the mean of both, with the mean error and its 95 % limits of agreement."""
     figure, axes = _figure(len(found))
-    reach = max(float(np.abs(p[:, 1] - p[:, 0]).max()) for p in found.values() if len(p))
+    reach = max(_reach(p[:, 1] - p[:, 0]) for p in found.values())
     for axis, (method, values) in zip(axes, found.items(), strict=True):
         axis.set_title(f"{title}, {method}", fontsize=9)
         axis.set_xlabel("mean of ours and the reference, mm", fontsize=8)
         axis.set_ylim(-1.1 * reach, 1.1 * reach)
+        axis.locator_params(axis="x", nbins=5)
         if not len(values):
             continue
         errors = values[:, 1] - values[:, 0]
@@ -87,6 +88,13 @@ def _bland_altman(found: Mapping[str, Any], title: str, path: Path) -> Path:
                               ha="right", va="bottom", fontsize=7)  # fmt: skip
     axes[0].set_ylabel("ours − reference, mm", fontsize=8)
     return _save(figure, path)
+
+
+def _reach(errors: Any) -> float:
+    """The largest of all errors and limits of agreement, without a sign."""
+    figures = error_figures(errors.tolist())
+    shown = [*errors, *(figures[key] for key in ("low_mm", "high_mm") if figures[key] is not None)]
+    return max((abs(float(value)) for value in shown), default=0.0)
 
 
 def _calibration(content: Content, path: Path) -> Path:
