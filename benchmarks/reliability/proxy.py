@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reliability.replica import Replica, free_port
 
+_READY = "/inference.GRPCInferenceService/ServerReady"
 _CONFIG = """\
 global
     log stderr format raw local0 notice
@@ -28,8 +29,11 @@ frontend grpc
     default_backend replicas
 backend replicas
     balance leastconn
-    option httpchk GET /metrics
-    default-server proto h2 check check-proto h1 inter 2s fall 3 rise 1 on-marked-down shutdown-sessions
+    option httpchk
+    http-check connect proto h2
+    http-check send meth POST uri {ready} ver HTTP/2 hdr content-type application/grpc hdr te trailers
+    http-check expect status 200
+    default-server proto h2 check inter 2s fall 3 rise 1 on-marked-down shutdown-sessions
 {servers}
 """
 
@@ -42,8 +46,9 @@ def available() -> bool:
 class Proxy:
     """HAProxy as a child of this process.
 
-    Each replica is asked for its metrics every second. A server that hangs, or is out of reach, gets no more
-    requests, and what it had in work is ended, to be tried elsewhere.
+    Each replica is called on its gRPC port every two seconds; that it answers at all is what counts. A server
+    that hangs, or is out of reach, gets no more requests, and what it had in work is ended, to be tried
+    elsewhere.
 
     Parameters
     ----------
@@ -53,11 +58,11 @@ class Proxy:
     def __init__(self, replicas: Sequence[Replica], ports: Sequence[int], folder: Path) -> None:
         self.port = free_port()
         servers = "\n".join(
-            f"    server replica{replica.number} 127.0.0.1:{port} port {replica.metrics_port}"
+            f"    server replica{replica.number} 127.0.0.1:{port}"
             for replica, port in zip(replicas, ports, strict=True)
         )
         config = folder / "haproxy.cfg"
-        config.write_text(_CONFIG.format(port=self.port, servers=servers))
+        config.write_text(_CONFIG.format(port=self.port, servers=servers, ready=_READY))
         self._log = (folder / "haproxy.log").open("wb")
         self._process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], stderr=self._log)
         self._wait()
