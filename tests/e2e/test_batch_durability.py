@@ -23,7 +23,7 @@ from reliability.stream import fingerprint, phantoms
 from spine_client import SpineClient
 from spine_client.nifti import write_nifti
 
-STUDIES = 40
+STUDIES = 24
 
 
 def check_whole(out: Path, expected: dict[str, str]) -> set[str]:
@@ -57,7 +57,7 @@ def test_client_and_server_killed_at_twenty_random_points(tmp_path: Path) -> Non
         command += ["--formats", "json", "nifti", "--url", url]
         began = time.monotonic()
         subprocess.run([*command[:4], str(one_study(studies)), *command[5:]], check=True, capture_output=True)
-        longest_s = 2.5 * (time.monotonic() - began)
+        longest_s = min(25.0, 2.5 * (time.monotonic() - began))
         struck = kill_again_and_again(command, out, replica, expected, (dice, longest_s))
         assert struck.count("client") == 15 and struck.count("server") == 5
         wait_for_server(url)
