@@ -65,13 +65,15 @@ def connect(pod: LocalPod, gate: LocalGate) -> Iterator[Callable[..., SpineClien
     """Makes SDK clients; by default with all that is asked for."""
     opened: list[SpineClient] = []
 
-    def client(*, key: str | None = KEY, certificate: bool = True) -> SpineClient:
+    def client(
+        *, key: str | None = KEY, certificate: bool = True, retry: RetryPolicy = NO_RETRY
+    ) -> SpineClient:
         folder = pod.certificates.client
         pair = {"certificate": folder / "tls.crt", "private_key": folder / "tls.key"} if certificate else {}
         tls = Tls(root_certificates=folder / "ca.crt", **pair)
         access = Access(api_key=key) if key else None
         opened.append(
-            SpineClient(f"localhost:{gate.port}", tls=tls, access=access, timeout_s=60, retry=NO_RETRY)
+            SpineClient(f"localhost:{gate.port}", tls=tls, access=access, timeout_s=60, retry=retry)
         )
         return opened[-1]
 
@@ -343,7 +345,7 @@ def test_a_dead_stage_fails_readiness_until_it_is_back(
     _wait(lambda: pod.probe("readinessProbe") == status(gate.status_port, "/ready") == 200, START_PATIENCE_S)
     assert pod.probe("livenessProbe") == 200
     assert recoveries(pod) > before
-    connect().analyze(canary_volume())
+    connect(retry=RetryPolicy()).analyze(canary_volume())
 
 
 def recoveries(pod: LocalPod) -> float:
@@ -368,7 +370,7 @@ def test_a_supervisor_that_is_stuck_fails_liveness_and_a_new_container_starts_cl
     assert not [region for region in left if region.exists()]
     assert pod.probe("livenessProbe") == 200
     _wait(lambda: status(gate.status_port, "/ready") == 200, 10)
-    connect().analyze(canary_volume())
+    connect(retry=RetryPolicy()).analyze(canary_volume())
 
 
 def test_triton_ends_in_order_and_in_time(pod: LocalPod, gate: LocalGate) -> None:
