@@ -148,7 +148,6 @@ def test_large_volumes_are_retried_too(serve) -> None:
         ("INTERNAL", "[spineserve:internal] A stage failed.", ServerFailed),
         ("INVALID_ARGUMENT", "unexpected shape for input", RequestRejected),
         ("RESOURCE_EXHAUSTED", "Received message larger than max", RequestRejected),
-        ("INTERNAL", "Stub process 'spine' is not healthy. /opt/x/model.py", ServerFailed),
         ("UNKNOWN", "File /opt/x/model.py line 3 KeyError DOE^JANE", ServerFailed),
         ("UNAUTHENTICATED", "no token", AccessRefused),
         ("UNAVAILABLE", "This protocol is restricted, expecting header 'x'", AccessRefused),

@@ -235,11 +235,15 @@ _NO_LIMITS = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprGrp", "ExprOp", 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)  # it compiles 6 MB of style sheets first
 @pytest.mark.skipif(not _PIXELMED.is_file(), reason="Debian's libpixelmed-java is not installed")
 @pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")
 def test_report_follows_template_1500_by_pixelmeds_validator(result: SpineResult, tmp_path: Path) -> None:
-    """dciodvfy knows modules and attributes; this one knows the templates (PS3.16) with their rows."""
+    """dciodvfy knows modules and attributes; this one knows the templates (PS3.16) with their rows.
+
+    It takes each stated error (row of TID 310, HAS PROPERTIES) for the row of TID 1419 that is any number
+    INFERRED FROM others, so that complaint is expected; nothing else is.
+    """
     path = _with_errors(result.volume).save(tmp_path / "errors", formats=["sr"])["sr"]
     command = [
         "java",
@@ -252,7 +256,10 @@ def test_report_follows_template_1500_by_pixelmeds_validator(result: SpineResult
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Found Root Template TID_1500 (MeasurementReport)" in said
     assert "Root Template Validation Complete" in said and "IOD validation complete" in said
-    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+    errors = [line for line in said.splitlines() if line.startswith("Error")]
+    stated = [line for line in errors if "measurement uncertainty" in line and "[Row 13] NUM *" in line]
+    assert errors == stated
+    assert all(line.endswith("expected INFERRED FROM - found HAS PROPERTIES") for line in stated)
 
 
 def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
