@@ -94,7 +94,7 @@ def test_segmentation_frame_print_and_batch_name_nobody(
     _assert_clean(client.analyze(named_folder).to_frame().to_csv(), "frame")
     named_folder.rename(tmp_path / "studies")
     (tmp_path / "batch").mkdir()
-    (tmp_path / "studies").rename(tmp_path / "batch" / "one")
+    (tmp_path / "studies").rename(tmp_path / "batch" / f"one{named_folder.suffix}")
     out = tmp_path / "out"
     command = ["batch", str(tmp_path / "batch"), "--out", str(out), "--url", servicer.url]
     assert main(command) == 0
