@@ -132,10 +132,13 @@ def as_json(done: Evaluation, source: CaseSource, *, about: dict[str, Any] | Non
 
 
 def write_json(path: Path, content: Figures) -> Path:
-    """Write as JSON, aside first."""
+    """Write as JSON, aside first; floats to five decimals and each case on one line keep it small."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    plain = json.loads(json.dumps(content, allow_nan=False), parse_float=lambda text: round(float(text), 5))
+    cases = ",\n".join(json.dumps(case) for case in plain.pop("cases"))
+    text = f'{json.dumps(plain, indent=1)[:-2]},\n "cases": [\n{cases}\n ]\n}}\n'
     aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     return aside.replace(path)
 
 
