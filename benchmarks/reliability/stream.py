@@ -121,8 +121,9 @@ class Stream:
         with SpineClient(self.url, timeout_s=self.timeout_s, retry=policy) as client:
             while not self._over.is_set():
                 number += 1
-                self.records.append(self._send(client, number % len(self.volumes), retrying))
-                self._over.wait(self.pause_s)
+                record = self._send(client, number % len(self.volumes), retrying)
+                self.records.append(record)
+                self._over.wait(self.pause_s if record.outcome in ("ok", "wrong") else max(0.5, self.pause_s))
 
     def _send(self, client: SpineClient, which: int, retrying: bool) -> Record:
         record = Record(time.monotonic(), retrying)
