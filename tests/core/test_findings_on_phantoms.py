@@ -93,6 +93,34 @@ def test_measurements_come_close_to_the_truth(spacing: tuple[float, float, float
     assert np.abs(errors.mean(axis=0)).max() < 0.25
 
 
+def canal_errors_mm(case: Case) -> tuple[list[float], list[float]]:
+    """Errors of the canal at mid-bodies, and of the smallest AP diameters at bodies and discs."""
+    phantom, found = found_in(case)
+    at_body, smallest = [], []
+    for kind, truths in (("vertebrae", phantom.truth.vertebrae), ("discs", phantom.truth.discs)):
+        for truth in truths:
+            near = min(found.document[kind], key=lambda d: _distance(d, truth.centroid_lps_mm))
+            if not truth.complete or near["canal_min_ap_mm"]["geometric"] is None:
+                continue
+            assert _distance(near, truth.centroid_lps_mm) < 4, truth.name
+            smallest.append(near["canal_min_ap_mm"]["geometric"] - truth.canal_min_ap_mm)
+            assert near["canal_min_ap_mm"]["geometric"] <= near["canal_ap_mm"]["geometric"]
+            if kind == "vertebrae":
+                at_body.append(near["canal_ap_mm"]["geometric"] - truth.canal_ap_mm)
+    return at_body, smallest
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, THICK], ids=str)
+def test_the_canal_behind_bodies_and_its_narrowest_places_come_close_to_the_truth(
+    spacing: tuple[float, float, float],
+) -> None:
+    rows = [canal_errors_mm(case) for case in CASES if case[2] == spacing]
+    at_body, smallest = (np.concatenate([row[k] for row in rows]) for k in (0, 1))
+    assert len(at_body) >= 12 and len(smallest) >= 27
+    assert (at_body**2).mean() < 0.25 and np.abs(at_body).max() < 1.5
+    assert (smallest**2).mean() < 0.5 and abs(smallest.mean()) < 0.4
+
+
 def test_a_picture_without_a_spine_gives_no_levels() -> None:
     phantom = make_phantom(PhantomConfig(seed=920_010, region="none"))
     found = identify(phantom.classes, Volume(phantom.image[None], phantom.affine))
