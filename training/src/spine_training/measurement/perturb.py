@@ -11,9 +11,9 @@ WOBBLE = 0.25
 BORDER_SHIFT = 0.15  # of the mask value; about half a voxel with the blur below
 SHARPNESS = (1.0, 4.0)
 LOST_MASK = 0.01
-SMOOTHED_CANAL = 0.4  # share of samples whose canal is evened out along itself, as networks do
-SMOOTHING_MM = (5, 9, 13)  # odd: the length smoothed over, along e_s (1 mm voxels)
-UNCHANGED = 0.4
+SMOOTHED_CANAL = 0.75  # share of samples whose canal is evened out along itself, as networks do
+SMOOTHING_MM = (9, 17, 31)  # odd: the length smoothed over, along e_s (1 mm voxels)
+UNCHANGED = 0.3
 NOISE = 0.15
 GAMMA = 0.25
 
