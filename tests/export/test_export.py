@@ -74,6 +74,7 @@ def test_the_stages_of_a_named_network_point_to_it(exported: Path) -> None:
     entry = read_model(exported / "segmentation_brain", "cpu")
     assert entry.steps() == ["preprocess_brain", "segment_brain"]
     assert [output.name for output in entry.config.output] == ["LABELS"]
+    assert (exported / "attendant" / "1" / "model.py").is_file()  # one for all networks of a server
 
 
 def test_the_onnx_file_equals_torch_and_the_batch_alone_is_dynamic(exported: Path, odd_results: Path) -> None:

@@ -23,7 +23,8 @@ from spine_server.repository import REPOSITORY_VARIABLE, default_repository
 
 DEFAULT_NETWORK = "nnunet"
 DEFAULT_CNN = "measure_cnn"
-PLAIN_STAGES = ("preprocess", "segment", "segmentation")
+SHARED_STAGES = ("attendant",)  # one of a server, whatever networks it has
+PLAIN_STAGES = (*SHARED_STAGES, "preprocess", "segment", "segmentation")
 SPINE_STAGES = ("identify", "report", "spine_mri")
 ALL_STAGES = PLAIN_STAGES + SPINE_STAGES
 PLAIN_ENTRY, SPINE_ENTRY = "segmentation", "spine_mri"
@@ -43,7 +44,7 @@ def check_name(name: str, *, reserved: Iterable[str]) -> None:
 
 def stage_name(stage: str, network: str) -> str:
     """Name of a stage or ensemble in the repository, for a network's name."""
-    return stage if network == DEFAULT_NETWORK else f"{stage}_{network}"
+    return stage if network == DEFAULT_NETWORK or stage in SHARED_STAGES else f"{stage}_{network}"
 
 
 def stage_files(stages: Iterable[str], network: str, *, cnn: str = DEFAULT_CNN) -> dict[str, bytes]:
@@ -53,7 +54,7 @@ def stage_files(stages: Iterable[str], network: str, *, cnn: str = DEFAULT_CNN) 
     for stage in stages:
         name = stage_name(stage, network)
         config = (source / stage / _CONFIG).read_bytes()
-        if (network, cnn) != (DEFAULT_NETWORK, DEFAULT_CNN):
+        if stage not in SHARED_STAGES and (network, cnn) != (DEFAULT_NETWORK, DEFAULT_CNN):
             config = _renamed(config, stage, network, cnn)
         files[f"{name}/{_CONFIG}"] = config
         model = source / stage / "1" / "model.py"
