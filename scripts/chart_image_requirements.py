@@ -15,7 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTAINER_PYTHON, TEST_PYTHON = "3.12", "3.11"
-COMMON = ("numpy", "scipy", "jsonschema", "tritonclient[grpc]", "prometheus-client", "pydicom")
+COMMON = (
+    "numpy", "scipy", "jsonschema", "tritonclient[grpc]", "prometheus-client", "pydicom",
+    "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http",  # traces, off by default
+)  # fmt: skip
 EXTRA = {"gpu": ("cupy-cuda13x", "onnx", "tensorrt-cu13-bindings"), "cpu": ("openvino",)}
 MORE = (
     "cupy-cuda13x==13.6.0",
