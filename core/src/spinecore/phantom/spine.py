@@ -65,8 +65,7 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     inside = within & (np.abs(canvas.w) < room)
     outer = within & (np.abs(across) < 1.12) & (np.abs(canvas.w) < room + 1.2) & ~inside
     narrowed = healthy & ~inside
-    canvas.paint(narrowed & (across < 0), Tissue.ANNULUS)
-    canvas.paint(narrowed & (across >= 0), Tissue.MUSCLE)  # flavum's signal is about muscle's
+    canvas.paint(narrowed, Tissue.MUSCLE)  # about the signal of flavum and of bulging annulus, and no class
     canvas.paint(narrowed & (np.abs(across) < PRESSED_DURA), Tissue.LIGAMENT)
     if rng.random() < 0.7:
         canvas.paint(outer, Tissue.LIGAMENT if rng.random() < 0.8 else Tissue.FAT_EPIDURAL)
