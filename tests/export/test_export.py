@@ -49,7 +49,7 @@ def exported(odd_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_new_repository_is_complete(exported: Path) -> None:
     assert repository_problems(exported, "cpu", backends=BACKENDS) == []
     assert {path.name for path in exported.iterdir()} == {
-        "brain", "preprocess_brain", "segment_brain", "segmentation_brain",
+        "attendant", "brain", "preprocess_brain", "segment_brain", "segmentation_brain",
     }  # fmt: skip
     (entry,) = entry_models(exported, "cpu")
     assert (entry.name, entry.channels, entry.report) == ("segmentation_brain", 2, False)
@@ -74,7 +74,6 @@ def test_the_stages_of_a_named_network_point_to_it(exported: Path) -> None:
     entry = read_model(exported / "segmentation_brain", "cpu")
     assert entry.steps() == ["preprocess_brain", "segment_brain"]
     assert [output.name for output in entry.config.output] == ["LABELS"]
-    assert (exported / "attendant" / "1" / "model.py").is_file()  # one for all networks of a server
 
 
 def test_the_onnx_file_equals_torch_and_the_batch_alone_is_dynamic(exported: Path, odd_results: Path) -> None:

@@ -127,9 +127,10 @@ def test_the_pages_hold_the_tables_and_their_pictures(content: dict[str, Any], t
     page = (tmp_path / "evaluation.html").read_text()
     assert page.count("data:image/png;base64,") == text.count("](bland") >= 1
     assert 'src="bland' not in page and "<table>" in page
-    assert json.loads((tmp_path / "evaluation.json").read_text())["summary"] == json.loads(
-        json.dumps(content["summary"])
-    )
+    kept = json.loads((tmp_path / "evaluation.json").read_text())["summary"]
+    assert kept == json.loads(
+        json.dumps(content["summary"]), parse_float=lambda text: round(float(text), 5)
+    )  # as small files have them
 
 
 BEFORE = {"summary": "old", "real": "kept"}
