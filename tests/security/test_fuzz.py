@@ -57,7 +57,8 @@ def test_spoilt_requests(own: grpc.Channel, good: dict[str, Any], unharmed: Watc
 
 def test_damaged_bytes(own: grpc.Channel, good: dict[str, Any], unharmed: Watch) -> None:
     campaign.byte_level(own, good, unharmed, count=250, number=7)
-    assert unharmed.refused["INVALID_ARGUMENT"] > 20
+    # Most do not parse, which gRPC itself answers with INTERNAL; what is answered at all is judged as it comes.
+    assert unharmed.refused["INTERNAL"] > 100 and sum(unharmed.refused.values()) > 200, unharmed.refused
 
 
 def test_misbehaving_connections(server: EmbeddedTriton, good: dict[str, Any], unharmed: Watch) -> None:
