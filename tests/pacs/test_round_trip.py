@@ -44,6 +44,8 @@ def study_uid() -> str:
 def test_uploaded_series_is_found_by_its_attributes(
     pacs: Pacs, uploaded: pydicom.Dataset, phantom_files
 ) -> None:
+
+pytestmark = pytest.mark.slow  # `make test-pacs`
     found = pacs.find_series(PatientID=uploaded.PatientID, Modality="MR")
     assert [(entry.study_uid, entry.series_uid, entry.images) for entry in found] == [
         (uploaded.StudyInstanceUID, uploaded.SeriesInstanceUID, len(phantom_files))
