@@ -28,6 +28,8 @@ from spine_client.errors import AccessRefused, InputError, ProtocolError
 from spine_client.sources import load
 from spine_server import EmbeddedTriton
 
+pytestmark = pytest.mark.slow  # `make test-pacs`
+
 
 def _identify(image: pydicom.Dataset, study_uid: str) -> pydicom.Dataset:
     image.PatientID, image.PatientName, image.StudyInstanceUID = "P2", "C^D", study_uid
@@ -44,8 +46,6 @@ def study_uid() -> str:
 def test_uploaded_series_is_found_by_its_attributes(
     pacs: Pacs, uploaded: pydicom.Dataset, phantom_files
 ) -> None:
-
-pytestmark = pytest.mark.slow  # `make test-pacs`
     found = pacs.find_series(PatientID=uploaded.PatientID, Modality="MR")
     assert [(entry.study_uid, entry.series_uid, entry.images) for entry in found] == [
         (uploaded.StudyInstanceUID, uploaded.SeriesInstanceUID, len(phantom_files))
