@@ -93,15 +93,17 @@ def test_outside_the_volume_is_zero_and_not_counted_in_the_z_score() -> None:
     assert not extract_patch(image, empty, empty > 0, affine, far).any()
 
 
-def test_a_patch_takes_less_than_60_ms() -> None:
-    shape = (400, 400, 16)
-    image = np.ones(shape, np.float32)
-    classes = np.ones(shape, np.uint8)
-    affine = centred_affine(shape, (4.4, 0.6, 0.6))
+def test_a_patchs_cost_is_its_own_not_the_volumes() -> None:
     frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
-    best = 1.0
-    for _ in range(5):
-        start = time.process_time()
-        extract_patch(image, classes, classes > 1, affine, frame)
-        best = min(best, time.process_time() - start)
-    assert best < 0.06
+
+    def seconds(shape: tuple[int, int, int]) -> float:
+        image, classes = np.ones(shape, np.float32), np.ones(shape, np.uint8)
+        disc, affine = classes > 1, centred_affine(shape, (4.4, 0.6, 0.6))
+        best = np.inf
+        for _ in range(5):
+            start = time.process_time()
+            extract_patch(image, classes, disc, affine, frame)
+            best = min(best, time.process_time() - start)
+        return float(best)
+
+    assert seconds((800, 800, 64)) < 3 * seconds((400, 400, 16))
