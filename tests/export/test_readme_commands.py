@@ -35,7 +35,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as searched_first
 class ShortTrainer(searched_first.nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 20, 1
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 600, 1
 
 
 searched_first.ShortTrainer = ShortTrainer
