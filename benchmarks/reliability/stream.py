@@ -9,14 +9,14 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
 from spine_client import RetryPolicy, SpineClient, SpineClientError, Volume
 from spine_client.progress import Progress
-from spinecore.phantom import PhantomConfig, make_phantom
+from spinecore.phantom import SMALL_LUMBAR, make_phantom
 
 ONE_ATTEMPT = RetryPolicy(max_attempts=1)
 PATIENT = RetryPolicy(max_attempts=12)
@@ -25,20 +25,8 @@ PATIENT = RetryPolicy(max_attempts=12)
 
 def phantoms(count: int) -> list[Volume]:
     """Small lumbar volumes, each covered by one patch of the network."""
-    volumes = []
-    for number in range(count):
-        config = PhantomConfig(
-            seed=910_000 + number,
-            region="lumbar",
-            contrast="t2",
-            spacing_mm=(4.0, 1.25, 1.25),
-            orientation="PIR",
-            fov_mm=(150.0, 130.0, 64.0),
-            artefacts=False,
-        )
-        phantom = make_phantom(config)
-        volumes.append(Volume(phantom.image, phantom.affine))
-    return volumes
+    drawn = (make_phantom(replace(SMALL_LUMBAR, seed=910_000 + number)) for number in range(count))
+    return [Volume(phantom.image, phantom.affine) for phantom in drawn]
 
 
 def fingerprint(labels: np.ndarray) -> str:

@@ -55,6 +55,11 @@ class ClientBase:
         self._regions: Leftovers = []
         if shared_memory:
             require_same_host(self._target)
+        self._open()
+
+    def _open(self) -> None:
+        """Make what the requests go through."""
+        raise NotImplementedError
 
     def with_options(self, *, timeout_s: float | None = None, retry: RetryPolicy | None = None) -> Self:
         """The same connection with another default deadline or retry policy; closing one closes both."""

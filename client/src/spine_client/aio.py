@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
@@ -17,7 +17,7 @@ from spine_client._contract import ENTRY_MODEL, SEGMENTATION_MODEL
 from spine_client._protocol import leaving_request, segmentation_entry, spine_entry
 from spine_client._refusals import error_from_status
 from spine_client._steps import Ask, Pause, Step, Steps, Tell
-from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL, LEAVING_TIMEOUT_S, Access, RetryPolicy, Tls
+from spine_client.config import LEAVING_TIMEOUT_S
 from spine_client.errors import SpineClientError
 from spine_client.health import Health
 from spine_client.options import AnalyzeOptions, with_region
@@ -37,19 +37,7 @@ class AsyncSpineClient(ClientBase):
     request on the server. Belongs to the event loop that first uses it.
     """
 
-    def __init__(
-        self,
-        url: str | Sequence[str] = DEFAULT_URL,
-        *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        retry: RetryPolicy | None = None,
-        tls: Tls | None = None,
-        access: Access | None = None,
-        shared_memory: bool = False,
-    ) -> None:
-        super().__init__(
-            url, timeout_s=timeout_s, retry=retry, tls=tls, access=access, shared_memory=shared_memory
-        )
+    def _open(self) -> None:
         self._connection = _Connection()
 
     async def __aenter__(self) -> AsyncSpineClient:

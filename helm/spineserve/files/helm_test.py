@@ -33,11 +33,9 @@ def check_health(client: SpineClient) -> str:
 def check_phantom(client: SpineClient) -> str:
     """A synthetic lumbar spine is found: at least three discs, each measured."""
     from spine_client import Volume
-    from spinecore.phantom import PhantomConfig, make_phantom
+    from spinecore.phantom import SMALL_LUMBAR, make_phantom
 
-    shape = {"spacing_mm": (4.0, 1.25, 1.25), "orientation": "PIR", "fov_mm": (150.0, 130.0, 64.0)}
-    config = PhantomConfig(seed=900_011, region="lumbar", contrast="t2", artefacts=False, **shape)
-    phantom = make_phantom(config)
+    phantom = make_phantom(SMALL_LUMBAR)
     result = client.analyze(Volume(phantom.image, phantom.affine))
     measured = [disc.height_mm.cnn for disc in result.discs]
     heights = [each.mean for each in measured if each is not None and each.mean is not None]
