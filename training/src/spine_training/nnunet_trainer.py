@@ -2,7 +2,8 @@
 
 What differs from nnU-Net's default, and why:
 
-- the loss weights (the paper's), and cross-entropy weights, heaviest for sacrum and C2 (rare anchors);
+- the loss weights (the paper's), and cross-entropy weights, heaviest for sacrum and C2 (rare anchors) and
+  along the canal's wall (`loss`);
 - patches centred on those classes more often (`sampling`);
 - milder rotation and scaling, mirroring left-right only: up-down and front-back carry meaning in a spine;
 - what is validated, and kept at the end, is the running average of the weights;
@@ -34,6 +35,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spine_training.augmentation import ROTATION_RAD, initial_patch_size, training_transforms
+from spine_training.loss import BorderCrossEntropy
 from spine_training.sampling import SpineDataLoader, case_names
 from spine_training.schedule import Schedule
 from spinecore.labels import Class
@@ -78,8 +80,8 @@ class SpineTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     # -- loss and network -------------------------------------------------------------------------------
 
-    def _build_loss(self) -> torch.nn.Module:
-        loss: torch.nn.Module = DC_and_CE_loss(
+    def _build_loss(self) -> Any:
+        loss: Any = DC_and_CE_loss(
             {
                 "batch_dice": self.configuration_manager.batch_dice,
                 "smooth": 1e-5,
@@ -92,6 +94,7 @@ class SpineTrainer(nnUNetTrainer):  # type: ignore[misc]
             ignore_label=self.label_manager.ignore_label,
             dice_class=MemoryEfficientSoftDiceLoss,
         )
+        loss.ce = BorderCrossEntropy(loss.ce.weight, ignore_index=loss.ce.ignore_index)
         if self.enable_deep_supervision:
             loss = DeepSupervisionWrapper(
                 loss, _deep_supervision_weights(len(self._get_deep_supervision_scales()))
