@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import socketserver
 import struct
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 from fake_triton import QUICK, FakeTriton, start
 
-from spine_client import AsyncSpineClient, SpineClient, Tls, Volume
+from spine_client import AsyncSpineClient, RetryPolicy, SpineClient, Tls, Volume
 from spine_client._connection import channel_target
 from spine_client.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from reliability.relay import Relay
 
 Pair = list[tuple[FakeTriton, grpc.Server, str]]
 
@@ -66,6 +72,16 @@ def test_requests_move_to_the_server_that_is_left(pair: Pair, volume: Volume) ->
     assert len(pair[1][0].requests) == before + 4
 
 
+def test_a_slow_handshake_is_waited_for(volume: Volume) -> None:
+    server, port = start(FakeTriton())
+    relay = Relay(port)
+    relay.delay_s = 0.3
+    with SpineClient(f"127.0.0.1:{relay.port}", retry=RetryPolicy(max_attempts=1)) as client:
+        client.analyze(volume)
+    relay.close()
+    server.stop(None)
+
+
 class _Names(socketserver.BaseRequestHandler):
     """A name server for which every name has the addresses 127.0.0.1 and 127.0.0.2 (RFC 1035)."""
 
@@ -113,6 +129,7 @@ def test_lists_that_grpc_cannot_spread_are_refused(addresses: list[str]) -> None
         SpineClient(addresses)
 
 
-def test_several_addresses_with_tls_need_the_name_in_the_certificate() -> None:
+@pytest.mark.parametrize("url", [["10.0.0.1:1", "10.0.0.2:1"], "ipv4:10.0.0.1:1,10.0.0.2:1"])
+def test_several_addresses_with_tls_need_the_name_in_the_certificate(url: str | list[str]) -> None:
     with pytest.raises(InputError, match="server_name"):
-        SpineClient(["10.0.0.1:1", "10.0.0.2:1"], tls=Tls())
+        SpineClient(url, tls=Tls())

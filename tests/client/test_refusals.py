@@ -29,3 +29,17 @@ def test_a_busy_server_says_when_to_come_back(status: str, details: str, after_s
 def test_other_failures_of_the_server_are_not_retried() -> None:
     error = error_from_status("INTERNAL", "in ensemble 'spine_mri', [spineserve:internal] It broke.", "id")
     assert isinstance(error, ServerFailed) and not error.retryable
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "last error: UNKNOWN: ipv4:10.0.0.1:1: Custom verification check failed with error: UNAUTHENTICATED: "
+        "Hostname Verification Check failed.",
+        "Ssl handshake failed: SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
+        "CERTIFICATE_VERIFY_FAILED: self signed certificate in certificate chain",
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_told_as_that(details: str) -> None:
+    error = error_from_status("UNAVAILABLE", details, "id")
+    assert isinstance(error, ServerUnavailable) and "certificate" in error.message

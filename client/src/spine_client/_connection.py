@@ -21,8 +21,10 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # so long may a handshake take, far away or with a busy server
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # When a pod leaves, its successor's address is asked for at once, not up to 30 s later.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 ]
@@ -33,6 +35,8 @@ def channel_target(url: str | Sequence[str], tls: Tls | None) -> str:
     """The gRPC target of one address, or of several IP addresses with ports."""
     addresses = [url] if isinstance(url, str) else list(url)
     if len(addresses) == 1:
+        if addresses[0].startswith(("ipv4:", "ipv6:")) and "," in addresses[0]:
+            _require_server_name(tls)
         return addresses[0]
     kinds = {_ip_version(address) for address in addresses}
     if len(kinds) != 1 or kinds == {None}:
@@ -41,9 +45,14 @@ def channel_target(url: str | Sequence[str], tls: Tls | None) -> str:
             "several addresses are given as IP:port, all IPv4 or all IPv6; for a name use dns:///name:port, "
             "which finds all addresses behind it",
         )
+    _require_server_name(tls)
+    return f"ipv{kinds.pop()}:{','.join(addresses)}"
+
+
+def _require_server_name(tls: Tls | None) -> None:
+    """gRPC holds a certificate to the whole list as if it were one name, which no certificate has."""
     if tls is not None and tls.server_name is None:
         raise InputError("url", "several IP addresses with TLS need Tls(server_name=…)")
-    return f"ipv{kinds.pop()}:{','.join(addresses)}"
 
 
 def _ip_version(address: str) -> int | None:

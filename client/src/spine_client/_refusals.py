@@ -24,7 +24,8 @@ _DEAD_STAGE = ("Stub process", "is not healthy")
 _DEAD_STAGE_PAUSE_S = 2.0
 _RESTRICTED = "protocol is restricted"
 """Triton refuses a missing API key as UNAVAILABLE with these words."""
-
+_UNTRUSTED = ("Hostname Verification Check failed", "CERTIFICATE_VERIFY_FAILED")
+"""gRPC's words, under UNAVAILABLE, where we do not take the server's certificate for that of the server."""
 
 _ACCESS = (AccessRefused, "the server refused access; give it the API key or token it asks for")
 _STATUS: dict[str, tuple[type[SpineClientError], str]] = {
@@ -54,6 +55,9 @@ def error_from_status(status: str, details: str, request_id: str | None) -> Spin
         return _coded_error(status, coded[1], coded[2].strip(), request_id)
     if status == "UNAVAILABLE" and _RESTRICTED in details:
         status = "PERMISSION_DENIED"
+    if status == "UNAVAILABLE" and any(words in details for words in _UNTRUSTED):
+        message = "the server's certificate is of no trusted authority, or not for this address; see Tls"
+        return ServerUnavailable(message, request_id=request_id)
     if status == "UNAVAILABLE" and _FULL in details:
         return ServerUnavailable("the server is full", request_id=request_id, retry_after_s=_FULL_PAUSE_S)
     if status == "INTERNAL" and all(words in details for words in _DEAD_STAGE):
