@@ -22,6 +22,7 @@ from spine_training.slim import write_slim_results
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
 from spinecore.labels import Class
 from spinecore.network_spec import NetworkSpec
+from spinecore.phantom import PhantomConfig
 
 
 def test_the_plans_are_the_papers(tiny_workspace: Workspace) -> None:
@@ -137,3 +138,12 @@ def test_seeds_stay_in_their_split() -> None:
     with pytest.raises(ValueError, match="900000"):
         dataset.case_name(900_000)
     assert dataset.phantom_config(42) == dataset.phantom_config(42)
+
+
+def test_lengths_are_learnt_from_narrow_canals_as_often_as_usual() -> None:
+    usual = PhantomConfig(seed=0)
+    for seed in range(20):
+        many, config = dataset.phantom_config(seed), dataset.usual_phantom_config(seed)
+        assert (config.stenosis, config.bulge) == (usual.stenosis, usual.bulge)
+        assert (config.seed, config.region, config.contrast) == (seed, many.region, many.contrast)
+    assert np.mean([dataset.phantom_config(seed).stenosis for seed in range(20)]) > 1.5 * usual.stenosis

@@ -28,7 +28,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from spine_training.dataset import VALIDATION_SEEDS, phantom_config
+from spine_training.dataset import VALIDATION_SEEDS, usual_phantom_config
 from spine_training.evaluate import SegmentationModel
 from spinecore.calibration import (
     ANY_REGION,
@@ -93,7 +93,7 @@ class MeasurementModel:
 
 def calibration_config(index: int) -> PhantomConfig:
     """Phantom `index`: a validation phantom, the regions by turns."""
-    return replace(phantom_config(FIRST_SEED + index), region=TURNS[index % len(TURNS)])
+    return replace(usual_phantom_config(FIRST_SEED + index), region=TURNS[index % len(TURNS)])
 
 
 def residuals(phantom: Phantom, classes: NDArray[np.uint8], cnn: MeasurementModel) -> Iterator[Residual]:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spine_training.dataset import draw_phantom
+from spine_training.dataset import usual_phantom_config
 from spinecore.disc_frame import DiscFrame
 from spinecore.findings import identify
 from spinecore.geometry import Volume
 from spinecore.patches import extract_patch
+from spinecore.phantom import make_phantom
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
@@ -84,7 +85,7 @@ def samples_of_seed(seed: int, *, network: SegmentationModel | None = None) -> S
 
     Without `network` each disc is cut in its jittered true frame, with it as the server cuts it.
     """
-    phantom = draw_phantom(seed)
+    phantom = make_phantom(usual_phantom_config(seed))
     if network is None:
         cut = list(jittered_patches(phantom, np.random.default_rng([seed, 64])))
     else:
