@@ -15,6 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from spine_export.networks import HALF_OUTPUT_TOLERANCE, export_nnunet
 from spine_export.nnunet_folder import read_results_folder
 from spine_training import dataset, segment
+from spine_training.loss import BorderCrossEntropy
 from spine_training.nnunet_trainer import CE_CLASS_WEIGHTS
 from spine_training.plans import PAPER_FEATURES, PATCH_SIZE, SPACING_MM, STRIDES, fixed_plans
 from spine_training.schedule import Schedule
@@ -49,7 +50,7 @@ def test_the_loss_is_seven_to_three_with_heavier_anchors(tiny_workspace: Workspa
     logits = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     target = torch.randint(0, 6, (2, 1, 8, 8, 8), generator=torch.Generator().manual_seed(1))
     weights = torch.tensor([CE_CLASS_WEIGHTS.get(cls, 1.0) for cls in Class])
-    entropy = torch.nn.functional.cross_entropy(logits, target[:, 0], weight=weights)
+    entropy = BorderCrossEntropy(weights)(logits, target)
     share = torch.softmax(logits, dim=1)[:, 1:]
     truth = torch.nn.functional.one_hot(target[:, 0], 6).movedim(-1, 1)[:, 1:].float()
     axes = (2, 3, 4)
