@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spinecore.errors import ModelError
-from spinecore.half import round_to_half
+from spinecore.half import multiply_half, round_to_half
 from spinecore.tiling import (
     SlidingWindow,
     gaussian_importance,
@@ -118,3 +118,35 @@ def test_rounding_is_float16s_everywhere() -> None:
     others = (generator.normal(size=100_000) * 10.0 ** generator.integers(-9, 4, 100_000)).astype(np.float32)
     for values in (exact, ties, others[np.abs(others) < 65504]):
         np.testing.assert_array_equal(round_to_half(values.copy()), values.astype(np.float16))
+
+
+def test_halves_are_multiplied_as_if_converted_first() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    weights = np.random.default_rng(0).uniform(6e-8, 10, finite.size).astype(np.float16).astype(np.float32)
+    out = np.empty(finite.size, dtype=np.float32)
+    expected = finite.astype(np.float32) * weights
+    np.testing.assert_array_equal(
+        multiply_half(finite, weights, out=out).view(np.uint32), expected.view(np.uint32)
+    )
+    for value in every[~np.isfinite(every)][:: 2**7]:
+        answer = multiply_half(np.array([1.0, value], np.float16), weights[:2], out=np.empty(2, np.float32))
+        assert np.isnan(answer).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_merging_is_the_same_as_whole_arrays_in_plain_steps(dtype: type) -> None:
+    """The merge as its definition says it, class by class and tile by tile, against slices on threads."""
+    generator = np.random.default_rng(0)
+    window = SlidingWindow(
+        np.zeros((1, 40, 30, 20), np.float32), patch=(24, 20, 16), step_size=0.5, num_outputs=5
+    )
+    sums, weights = np.zeros((5, 40, 30, 20), np.float16), np.zeros((40, 30, 20), np.float16)
+    importance = gaussian_importance((24, 20, 16))
+    for z, y, x in window.origins:
+        logits = (generator.normal(size=(5, 24, 20, 16)) * 20).astype(dtype)
+        window.add((z, y, x), logits)
+        tile = (slice(z, z + 24), slice(y, y + 20), slice(x, x + 16))
+        sums[(slice(None), *tile)] = sums[(slice(None), *tile)] + logits.astype(np.float32) * importance
+        weights[tile] = weights[tile] + importance
+    np.testing.assert_array_equal(window.logits(), sums / weights)

@@ -18,18 +18,42 @@ _EXPONENT_BITS = np.uint32(0x7F800000)
 _ROUNDER = np.float32(1.5 * 2**13)
 
 
-def round_to_half(values: Single, *, scratch: Single | None = None) -> Single:
-    """Round `values` in place to the nearest float16 (ties to even, subnormals too), and return them.
+_INFINITE_HALF = np.uint16(0x7C00 << 1)
+"""Bits of float16's infinity without the sign; NaN lies above."""
+_SIGN_AND_HALF = np.uint32(0x8FFFE000)
+_HALF_BIAS = np.float32(2.0**112)
+"""Between float32's exponent and float16's."""
+
+
+def multiply_half(values: npt.NDArray[np.float16], weights: Single, *, out: Single) -> Single:
+    """``values * weights`` in float32, in `out`; NaN all over where a value is NaN or infinite.
+
+    The same as converting `values` first, bit for bit, in half the time: a float16's bits are put where
+    float32 has them, and the exponent, which starts elsewhere, is put right by a power of two.
+    """
+    if (values.view(np.uint16) << np.uint16(1)).max(initial=0) >= _INFINITE_HALF:
+        out.fill(np.nan)
+        return out
+    bits = out.view(np.int32)
+    np.copyto(bits, values.view(np.int16))  # copies the sign into the upper half
+    bits <<= 13
+    positions = out.view(np.uint32)
+    positions &= _SIGN_AND_HALF
+    out *= _HALF_BIAS
+    out *= weights
+    return out
+
+
+def round_to_half(values: Single, *, scratch: Single | None = None, out: Single | None = None) -> Single:
+    """Round `values` to the nearest float16 (ties to even, subnormals too), in place or into `out`.
 
     Adding and subtracting 1.5 × 2^13 times a number's power of two leaves its leading 11 bits. Above
     65504, float16's largest, values go on instead of becoming infinite. `scratch` is an array of the same
-    shape to work in.
+    shape to work in; `values` are changed in any case.
     """
-    magnitude = np.abs(values, out=scratch)
+    magnitude = np.empty_like(values) if scratch is None else scratch
+    np.bitwise_and(values.view(np.uint32), _EXPONENT_BITS, out=magnitude.view(np.uint32))
     np.maximum(magnitude, _SMALLEST_NORMAL, out=magnitude)
-    bits = magnitude.view(np.uint32)
-    bits &= _EXPONENT_BITS
     magnitude *= _ROUNDER
     values += magnitude
-    values -= magnitude
-    return values
+    return np.subtract(values, magnitude, out=values if out is None else out)

@@ -14,7 +14,7 @@ from spinecore.plan import Plan
 
 _FLOAT = 4
 _SLAB_BYTES = 2**21 * _FLOAT * 6
-"""Of `restore`: one class's fine logits, what they are made of, and the best so far."""
+"""Of `restore`, on up to eight threads: one class's fine logits, what they are made of, the best so far."""
 _PATCH_BYTES = 32 * 4 * 64 * 64 * 32 * _FLOAT
 """Of `identify`: as many patches as the measurement network takes."""
 _PREPROCESS_FINE, _PREPROCESS_COARSE = 5, 6

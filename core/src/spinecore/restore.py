@@ -20,12 +20,13 @@ from spinecore.half import round_to_half
 from spinecore.network_spec import NetworkSpec, Resampling
 from spinecore.plan import Plan
 from spinecore.resampling import Operator, apply_all, axis_operators, resample, separate_axis
+from spinecore.workers import for_each
 
 Logits = npt.NDArray[np.floating[Any]]
 Single = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
 
-_SLAB_VOXELS = 2**21
+_SLAB_VOXELS = 2**18
 _SIGMOID_HALF = np.float32(2.0**-23)
 """Largest logit whose sigmoid is still 0.5 in single precision, so not above it."""
 
@@ -60,9 +61,11 @@ def _classes_on_crop(logits: Logits, plan: Plan, spec: NetworkSpec) -> Classes:
     if how.kind == "default" and max(how.order, how.order_z) > 1:
         _decide((_whole(values, plan, how) for values in logits), classes, spec)
         return classes
-    for part in _parts(logits, plan, spec):
-        fine = (_interpolate(values, part, how) for values in logits)
-        _decide(fine, classes[part.fine], spec)
+
+    def decide(part: _Part) -> None:
+        _decide((_interpolate(values, part, how) for values in logits), classes[part.fine], spec)
+
+    for_each(decide, _parts(logits, plan, spec))
     return classes
 
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from spinecore.errors import ModelError
-from spinecore.half import round_to_half
+from spinecore.half import multiply_half, round_to_half
+from spinecore.workers import for_each
 
 Triple = tuple[int, int, int]
 Single = npt.NDArray[np.float32]
@@ -111,9 +112,13 @@ class SlidingWindow:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
         importance = gaussian_importance(self._patch)
         tile = (slice(None), *self._tile(origin))
-        with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
-            _accumulate(self._sums[tile], logits, importance)
-            _accumulate(self._weights[tile], np.ones((1, *self._patch), dtype=np.float32), importance)
+        sums, answers = (*self._sums[tile], self._weights[tile][0]), (*logits, None)
+
+        def merge(number: int) -> None:
+            with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
+                _add_class(sums[number], answers[number], importance)
+
+        for_each(merge, range(len(sums)))
 
     def logits(self) -> Single:
         """The merged logits (K, Z, Y, X), float32 holding float16's values, on the grid of `data`.
@@ -122,35 +127,44 @@ class SlidingWindow:
         """
         inside = (slice(None), *self._inside)
         merged, weights = self._sums[inside], self._weights[inside][0]
-        for total in merged:
-            if not np.isfinite(total).all():
-                raise ModelError(
-                    "The network's logits hold NaN or infinite values. A reduced-precision engine whose "
-                    "normalisation layers do not run in float32 does that; use the float32 one."
-                )
-            np.divide(total, weights, out=total)
-            round_to_half(total)
+        for_each(lambda total: _divide(total, weights), merged)
         return merged
 
     def _tile(self, origin: Triple) -> tuple[slice, ...]:
         return tuple(slice(start, start + side) for start, side in zip(origin, self._patch, strict=True))
 
 
-def _accumulate(sums: Single, logits: npt.NDArray[np.floating[Any]], importance: Single) -> None:
-    """Add ``logits * importance`` to the view `sums` (K, *patch), rounding the sums to float16.
+def _divide(total: Single, weights: Single) -> None:
+    """Turn the sums of one class (Z, Y, X) into the mean, rounded to float16; ModelError if not finite."""
+    if not np.isfinite(total).all():
+        raise ModelError(
+            "The network's logits hold NaN or infinite values. A reduced-precision engine whose "
+            "normalisation layers do not run in float32 does that; use the float32 one."
+        )
+    np.divide(total, weights, out=total)
+    round_to_half(total)
 
-    Goes through a few slices at a time, so that the intermediate values stay in the processor's cache.
+
+def _add_class(total: Single, values: npt.NDArray[np.floating[Any]] | None, importance: Single) -> None:
+    """Add ``values * importance`` to the view `total` of one class (*patch), rounding the sums to float16.
+
+    None adds the importance itself. Goes through a few slices at a time, so that the intermediate values
+    stay in the processor's cache.
     """
-    shape = (_SLICES_AT_ONCE, *importance.shape[1:])
-    part, scratch = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
-    for total, values in zip(sums, logits, strict=True):
-        for start in range(0, len(importance), _SLICES_AT_ONCE):
-            here = slice(start, start + _SLICES_AT_ONCE)
-            size = len(total[here])
-            np.copyto(part[:size], values[here])
-            part[:size] *= importance[here]
-            part[:size] += total[here]
-            total[here] = round_to_half(part[:size], scratch=scratch[:size])
+    part = np.empty((_SLICES_AT_ONCE, *importance.shape[1:]), dtype=np.float32)
+    scratch = np.empty_like(part)
+    for start in range(0, len(importance), _SLICES_AT_ONCE):
+        here = slice(start, start + _SLICES_AT_ONCE)
+        sums, weights = total[here], importance[here]
+        weighted = part[: len(weights)]
+        if values is None:
+            np.copyto(weighted, weights)
+        elif values.dtype == np.float16:
+            multiply_half(values[here], weights, out=weighted)
+        else:
+            np.multiply(values[here], weights, out=weighted)
+        weighted += sums
+        round_to_half(weighted, scratch=scratch[: len(weights)], out=sums)
 
 
 def mean_of_folds(logits: Single, folds: int) -> Single:
@@ -170,17 +184,19 @@ def mean_of_folds(logits: Single, folds: int) -> Single:
     return total
 
 
-def predict_mirrored(network: Network, patches: Single, mirror_axes: Sequence[int]) -> Single:
-    """Logits (B, K, *patch) float32 of `patches`, averaged over all mirrorings along `mirror_axes`.
+def predict_mirrored(
+    network: Network, patches: Single, mirror_axes: Sequence[int]
+) -> npt.NDArray[np.floating[Any]]:
+    """Logits (B, K, *patch) of `patches`, averaged over all mirrorings along `mirror_axes` in float32.
 
-    `mirror_axes` are spatial axes (0, 1, 2); none means the plain prediction.
+    `mirror_axes` are spatial axes (0, 1, 2); none means the plain prediction, as the network gives it.
     """
-    total = np.asarray(network(patches), dtype=np.float32)
+    plain = network(patches)
     spatial = [axis + 2 for axis in mirror_axes]
     flips = [f for n in range(1, len(spatial) + 1) for f in itertools.combinations(spatial, n)]
     if not flips:
-        return total
-    total = total.copy()
+        return plain
+    total = np.array(plain, dtype=np.float32)
     for axes in flips:
         total += np.flip(network(np.ascontiguousarray(np.flip(patches, axes))), axes)
     total /= len(flips) + 1
