@@ -341,7 +341,7 @@ def test_a_dead_stage_fails_readiness_until_it_is_back(
     os.kill(pod.stubs(model)[0], number)
     _wait(lambda: pod.probe("readinessProbe") == 503)
     assert pod.probe("livenessProbe") == 200
-    # On a machine so busy that a stage does not load within ten seconds, all of Triton is started again.
+    # On a machine so busy that a stage does not load in the time of a start, all of Triton is started again.
     _wait(lambda: pod.probe("readinessProbe") == status(gate.status_port, "/ready") == 200, START_PATIENCE_S)
     assert pod.probe("livenessProbe") == 200
     assert recoveries(pod) > before

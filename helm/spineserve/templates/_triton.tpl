@@ -16,6 +16,7 @@
 - --stop-timeout={{ include "spineserve.exitTimeout" .root }}
 - --canary-interval={{ $v.supervisor.canaryIntervalSeconds }}
 - --hung-after={{ $v.drain.longestStudySeconds }}
+- --reload-within={{ $v.supervisor.reloadSeconds }}
 - --max-restarts={{ $v.supervisor.maxRestarts }}
 - --
 - --allow-sagemaker=false

@@ -161,6 +161,14 @@ def _parser() -> argparse.ArgumentParser:
         help="a model that answers nothing for so long is dead; longer than the longest study (default: 120)",
     )
     add(
+        "--reload-within",
+        dest="reload_timeout_s",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="of a dead stage; or as long as the start took, then a restart (default: 5)",
+    )
+    add(
         "--max-restarts",
         type=int,
         default=5,

@@ -70,7 +70,8 @@ class SupervisionOptions:
     hung_after_s : a model that answers nothing for so long is dead; longer than the longest study
     held_after_s : a process that stands stopped (SIGSTOP, a frozen machine's) for so long is dead
     knock_timeout_s : for one look at all models; a busy one may leave it unanswered
-    reload_timeout_s : for a model to be loaded anew and to answer; after that the server is restarted
+    reload_timeout_s : for a model to be loaded anew and to answer, or what the server's start took if that is
+        more; after that the server is restarted
     max_restarts : of Triton within five minutes, before `spine-server` gives up; 0 never restarts it
     status_port : where the supervisor's own metrics are; None keeps them off, 0 takes a free port
     """
@@ -79,6 +80,6 @@ class SupervisionOptions:
     hung_after_s: float = 120.0
     held_after_s: float = 3.0
     knock_timeout_s: float = 5.0
-    reload_timeout_s: float = 10.0
+    reload_timeout_s: float = 5.0
     max_restarts: int = 5
     status_port: int | None = None

@@ -11,7 +11,11 @@ loading anew fails, or does not help in time        the same
 Triton fails again and again                        restarts after 0, 1, 2, 4 … s; then it is given up
 
 The kernel is asked four times a second, which costs nothing; canaries go only to models that have answered
-nobody since the last look.
+nobody since the last look, from a thread of their own (`lookout`).
+
+Loading anew may take `reload_timeout_s`, or as long as Triton's start took where that was longer, for then a
+restart would be no faster. So what a reload does not bring back is back, by a restart, after about twice the
+time of a start.
 """
 
 from __future__ import annotations
@@ -25,19 +29,15 @@ from spine_server.backoff import Backoff
 from spine_server.control import ControlError
 from spine_server.embedded import EmbeddedTriton
 from spine_server.errors import ServerError, StopRequested
+from spine_server.lookout import SERVER, Lookout
 from spine_server.options import ServerOptions, SupervisionOptions
-from spine_server.probe import Record, look
 from spine_server.processes import Stub, is_dead, is_held, process_state, stubs_of
 from spine_server.repository import default_repository, stage_models
 from spine_server.state_board import StateBoard
 
 TICK_S = 0.25
-_MISSED_LOOKS = 3
-"""Looks in a row that find no answer from Triton itself, before it is restarted."""
 _MOST_RELOADS = 3
 """Of one model within five minutes; after that the server is restarted."""
-_SERVER = ""
-"""The name under which `look` tells of Triton itself."""
 
 Say = Callable[[str], None]
 
@@ -68,17 +68,7 @@ class Supervisor:
         self._stop_requested = threading.Event()
         self._restarts = Backoff(supervision.max_restarts)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="supervisor")
-        self._forget()
-
-    def _forget(self) -> None:
-        """All that was known of the Triton before."""
-        self._stubs: list[Stub] = []
-        self._held_since: dict[int, float] = {}
-        self._records: dict[str, Record] = {}
-        self._reloads: dict[str, Backoff] = {}
-        self._missed = 0
         self._work: Future[str | None] | None = None
-        self._next_look = time.monotonic() + self._options.canary_interval_s
 
     def start(self) -> None:
         """Start the first Triton; ready when it returns."""
@@ -109,13 +99,19 @@ class Supervisor:
         if self.board.status != "gave_up":
             self.board.set_status("stopping")
         clean = self.server.stop()
+        self._lookout.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
         return clean
 
     def _ready(self) -> None:
-        self._forget()
+        """Begin to watch a Triton that has just started; nothing is known of it yet."""
         assert self.server.pid is not None
-        self._stubs = stubs_of(self.server.pid)
+        self._stubs: list[Stub] = stubs_of(self.server.pid)
+        self._held_since: dict[int, float] = {}
+        self._reloads: dict[str, Backoff] = {}
+        self._silent: str | None = None
+        self._work = None
+        self._lookout = Lookout(self.server.grpc_url, self._models, self._options)
         self.board.watch(self._models, self.server.run_folder)
         self.board.set_status("ready")
 
@@ -126,7 +122,7 @@ class Supervisor:
         assert self.server.pid is not None
         if self._held(self.server.pid, process_state(self.server.pid)):
             return "Triton's process stands stopped"
-        return None
+        return self._silent
 
     def _held(self, pid: int, state: str) -> bool:
         """Whether a process stands stopped for too long."""
@@ -137,7 +133,7 @@ class Supervisor:
         return time.monotonic() - since > self._options.held_after_s
 
     def _work_done(self) -> str | None:
-        """Why a look or a reload that has ended makes a restart necessary; None where it does not."""
+        """Why a reload that has ended makes a restart necessary; None where it does not."""
         if self._work is None or not self._work.done():
             return None
         work, self._work = self._work, None
@@ -150,33 +146,11 @@ class Supervisor:
                 return self._worker.submit(self._revive, stub.model, f"{stub.model}: a process has died")
             if self._held(stub.pid, state):
                 return self._worker.submit(self._revive, stub.model, f"{stub.model}: a process is stopped")
-        if time.monotonic() >= self._next_look:
-            return self._worker.submit(self._look)
+        found = self._lookout.poll()
+        self._silent = found.pop(SERVER, "").rstrip(".") or None
+        for model, trouble in found.items():
+            return self._worker.submit(self._revive, model, trouble, kill=True)
         return None
-
-    def _look(self) -> str | None:
-        """Send canaries to models that nobody has used; revive the first that fails."""
-        problems: dict[str, str] = {}
-        for model in self._models:
-            problems |= self._look_at(model, timeout_s=self._options.knock_timeout_s)
-            if problems:
-                break
-        self._next_look = time.monotonic() + self._options.canary_interval_s
-        if _SERVER not in problems:
-            self._missed = 0
-            return next((self._revive(*found, kill=True) for found in problems.items()), None)
-        self._missed += 1
-        self._next_look = time.monotonic()
-        return problems[_SERVER].rstrip(".") if self._missed >= _MISSED_LOOKS else None
-
-    def _look_at(self, model: str, *, timeout_s: float) -> dict[str, str]:
-        return look(
-            self.server.grpc_url,
-            models=[model],
-            records=self._records,
-            timeout_s=timeout_s,
-            hung_after_s=self._options.hung_after_s,
-        )
 
     def _revive(self, model: str, trouble: str, *, kill: bool = False) -> str | None:
         """Load a model anew; why that did not help, or None where it did."""
@@ -187,11 +161,9 @@ class Supervisor:
         self.board.model_failed(model, trouble)
         if reloads.exhausted:
             return f"{model} has failed {reloads.failures} times in five minutes"
-        time.sleep(reloads.pause_s)
         try:
-            # On a machine so busy that the start took longer, a restart would not be faster either.
             allowed_s = max(self._options.reload_timeout_s, self.server.started_in_s)
-            self._reload(model, kill=kill, deadline=time.monotonic() + allowed_s)
+            self._reload(model, kill=kill, deadline=began + allowed_s)
         except ControlError as error:
             return f"{model} could not be loaded anew: {error}".rstrip(".")
         seconds = time.monotonic() - began
@@ -200,7 +172,8 @@ class Supervisor:
         return None
 
     def _reload(self, model: str, *, kill: bool, deadline: float) -> None:
-        control, pid = self.server.control, self.server.pid
+        server = self.server
+        control, pid = server.control, server.pid
         if control is None or pid is None:
             raise ControlError("there is no model control beside --http-port")
         old = [stub for stub in stubs_of(pid) if stub.model == model]
@@ -208,15 +181,14 @@ class Supervisor:
             if kill or is_held(stub.state):
                 stub.kill()
         control.reload(model, timeout_s=deadline - time.monotonic())
-        self._records.clear()
-        while problem := self._look_at(model, timeout_s=self._options.knock_timeout_s).get(model):
-            if time.monotonic() > deadline:
+        while problem := self._lookout.at(model):
+            if time.monotonic() > deadline or server.pid != pid:
                 raise ControlError(problem)
             time.sleep(TICK_S)
-        self.server.tidy_shared_memory()
+        server.tidy_shared_memory()
         # Those that the new ones replace are let go when they have finished: that is no death.
         self._stubs = [stub for stub in stubs_of(pid) if stub not in old]
-        self._next_look = time.monotonic()  # the others may have suffered with it
+        self._lookout.start_over()  # the others may have suffered with it
 
     def _restart(self, trouble: str) -> bool:
         """Put a new Triton into the place of this one; False where that is given up."""
@@ -224,6 +196,7 @@ class Supervisor:
         while trouble:
             self.last_words = self.server.last_words()
             self.server.kill()
+            self._lookout.close()
             if self._work is not None:  # with Triton gone it ends soon, and must not touch the next one
                 wait([self._work], timeout=self._options.reload_timeout_s)
             self._restarts.failed()
