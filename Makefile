@@ -72,14 +72,14 @@ chart: $(VENV)/.dev ## the Helm chart: lint, strict schemas, alerts' unit tests,
 	@$(BIN)/python -m pytest tests/helm tests/server/gate -k "not clean_environment"  # that needs the index: make test-slow
 
 recovery: $(VENV)/.serving ## kill stages and Triton again and again: seconds until the server answers (TIMES=5)
-	@$(BIN)/python scripts/recovery.py --out $(OUT)/recovery --times $(or $(TIMES),5)
+	@$(BIN)/python scripts/recovery.py --out $(OUT)/recovery --times $(or $(TIMES),5) $(if $(PARTS),--parts $(PARTS))
 
 fuzz: $(VENV)/.dev ## hostile input to a real server and gate: what it answered, what it survived
-	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.fuzz --out $(OUT)/reliability $(if $(QUICK),--examples 150 --idle 300)
+	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.fuzz --out $(OUT)/reliability $(if $(QUICK),--examples 150 --idle 300) $(if $(TARGET),--target $(TARGET))
 
 chaos: $(VENV)/.dev ## faults under load, three replicas behind round robin and HAProxy (LONG=1 for longer)
 	@scripts/chaos-packages.sh
-	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.chaos --out $(OUT)/reliability $(if $(LONG),--long)
+	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.chaos --out $(OUT)/reliability $(if $(LONG),--long) $(if $(ONLY),--only $(ONLY))
 
 soak: $(VENV)/.dev ## 2 hours at 70 % load: memory, handles, /dev/shm, latency (MINUTES=5 for a short one)
 	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.soak --out $(OUT)/reliability --minutes $(or $(MINUTES),120)

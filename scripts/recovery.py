@@ -1,8 +1,8 @@
 """Kills parts of a supervised server and times how long it takes to answer again: `make recovery`.
 
 A stage's process, then Triton itself, is killed again and again, and a small volume sent until it comes back
-as a report. Prints a table, writes it to ``<out>/recovery.json``, and exits with 1 where a median exceeds
-what RELIABILITY.md promises.
+as a report. Prints a table, writes it to ``<out>/recovery.json``, where other parts' rows stay, and exits with
+1 where a median exceeds what RELIABILITY.md promises.
 """
 
 from __future__ import annotations
@@ -90,23 +90,22 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=5, help="kills of each part (default: 5)")
     parser.add_argument("--parts", nargs="+", default=[*STAGES, "Triton"])
     arguments = parser.parse_args()
-    rows = []
+    kept = arguments.out / "recovery.json"
+    rows = json.loads(kept.read_text()) if kept.is_file() else []
+    rows = [row for row in rows if row["killed"] not in arguments.parts]
     print(f"{'killed':12} {'median':>7} {'longest':>8} {'promised':>9}   seconds to the next answer, load")
     for what in arguments.parts:
         load = os.getloadavg()[0]
         seconds = measured(what, arguments.times)
         promised = PROMISED_S["Triton" if what == "Triton" else "stage"]
         median, longest = statistics.median(seconds), max(seconds)
-        kept = median <= promised
+        missed = "" if median <= promised else "   MISSED"
         rows.append(
             {"killed": what, "seconds": seconds, "median": median, "promised": promised, "load": load}
         )
-        verdict = "" if kept else "   MISSED"
-        print(
-            f"{what:12} {median:7.1f} {longest:8.1f} {promised:9.0f}   load {load:.1f}{verdict}", flush=True
-        )
+        print(f"{what:12} {median:7.1f} {longest:8.1f} {promised:9.0f}   load {load:.1f}{missed}", flush=True)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "recovery.json").write_text(json.dumps(rows, indent=1) + "\n")
+        kept.write_text(json.dumps(rows, indent=1) + "\n")
     return int(any(row["median"] > row["promised"] for row in rows))
 
 

@@ -14,32 +14,30 @@ HEADER = "triton-grpc-protocol-api-key"
 
 
 class GateProcess:
-    """``python -m spine_server.gate`` on free loopback ports; with API keys, and with what `options` say.
+    """``python -m spine_server.gate`` on free loopback ports, with what `options` say.
 
     Parameters
     ----------
     triton : ``host:port`` of Triton
     models : what callers may use
     options : further ones of the gate, e.g. ``["--tls-cert", "…"]``
+    asks_for_key : the key is `key`
     """
 
     def __init__(
-        self, triton: str, *, models: Sequence[str] = ("spine_mri",), options: Sequence[str] = ()
+        self,
+        triton: str,
+        *,
+        models: Sequence[str] = ("spine_mri",),
+        options: Sequence[str] = (),
+        asks_for_key: bool = True,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="gate-")
         self.keys = Path(self._folder.name)
         self.key = secrets.token_hex(16)
         (self.keys / "current").write_text(self.key)
-        words = [
-            "--listen",
-            "127.0.0.1:0",
-            "--triton",
-            triton,
-            "--status-port",
-            "0",
-            "--api-keys",
-            str(self.keys),
-        ]
+        words = ["--listen", "127.0.0.1:0", "--triton", triton, "--status-port", "0"]
+        words += ["--api-keys", str(self.keys)] if asks_for_key else []
         for model in models:
             words += ["--model", model]
         command = [sys.executable, "-m", "spine_server.gate", *words, *options]

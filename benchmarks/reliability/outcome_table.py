@@ -36,9 +36,22 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def keep(
-    folder: Path, name: str, *, title: str, command: str, rows: Sequence[Row], notes: Sequence[str]
+    folder: Path,
+    name: str,
+    *,
+    title: str,
+    command: str,
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    part_of: str | None = None,
 ) -> None:
-    """Print the table and write ``<name>.md`` and ``<name>.json`` into `folder`."""
+    """Print the table and write ``<name>.md`` and ``<name>.json`` into `folder`.
+
+    With `part_of`, the name of a column, rows and notes that are there from earlier runs stay, save those
+    about what that column names in `rows`.
+    """
+    if part_of is not None:
+        rows, notes = _added(folder / f"{name}.json", rows, notes, part_of)
     today = datetime.date.today().isoformat()
     where = machine()
     text = f"# {title}\n\n`{command}`, {today}, {where}.\n\n{markdown(rows)}\n"
@@ -56,6 +69,18 @@ def keep(
     }
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(f"\n{text}\nwritten to {folder / name}.md and .json", flush=True)
+
+
+def _added(
+    earlier: Path, rows: Sequence[Row], notes: Sequence[str], column: str
+) -> tuple[Sequence[Row], Sequence[str]]:
+    if not earlier.is_file():
+        return rows, notes
+    content = json.loads(earlier.read_text("utf-8"))
+    again = {row[column] for row in rows}
+    kept = [row for row in content["rows"] if row[column] not in again]
+    said = [n for n in content["notes"] if n not in notes and not any(f"{what}:" in n for what in again)]
+    return [*kept, *rows], [*notes, *said]
 
 
 def _cell(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import threading
@@ -130,3 +131,15 @@ def test_tables_show_every_column(tmp_path: Path, capsys: pytest.CaptureFixture[
     text = (tmp_path / "t.md").read_text("utf-8")
     assert "| a\\|b | 3 | 1.2 | – | yes |" in text and "- n\n" in text
     assert (tmp_path / "t.json").exists()
+
+
+def test_a_part_that_is_run_again_replaces_its_rows_and_leaves_the_others(tmp_path: Path) -> None:
+    for fault, wrong in (("cut", 0), ("kill", 1), ("kill", 0)):
+        notes = ["about", f"front, {fault}: {wrong} x"]
+        rows = [{"fault": fault, "wrong": wrong}]
+        outcome_table.keep(
+            tmp_path, "t", title="T", command="make t", rows=rows, notes=notes, part_of="fault"
+        )
+    kept = json.loads((tmp_path / "t.json").read_text())
+    assert kept["rows"] == [{"fault": "cut", "wrong": 0}, {"fault": "kill", "wrong": 0}]
+    assert kept["notes"] == ["about", "front, kill: 0 x", "front, cut: 0 x"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from reliability.fuzz.watch import Neighbour, Watch
 from reliability.gate_process import GateProcess
 from spine_server import EmbeddedTriton, ServerOptions
 
+TARGETS = {"triton": "Triton's port", "gate": "the gate"}
 _LIMITS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -104,14 +106,14 @@ class Run:
 
 
 def main() -> int:
-    """Fuzz both targets, print the table. Returns the exit code."""
+    """Fuzz the targets, print the table. Returns the exit code."""
     arguments = _parser().parse_args()
     log = arguments.out / "fuzz-server.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with EmbeddedTriton(ServerOptions(log_level="info", log_file=log)) as server:
         pid = server.pid
         assert pid is not None
-        rows, findings, answers = _both(server.grpc_url, pid, arguments)
+        rows, findings, answers = _targets(server.grpc_url, pid, arguments)
         memory = psutil.Process(pid).memory_info().rss / 2**20
     notes = [
         f"Beside the fuzzer one good volume was sent again and again: {answers} answers, all the same."
@@ -121,26 +123,41 @@ def main() -> int:
         *(f"FINDING: {finding}" for finding in findings),
     ]
     command = f"make fuzz ({arguments.examples} examples, seed {arguments.seed})"
-    outcome_table.keep(arguments.out, "fuzz", title="Hostile input", command=command, rows=rows, notes=notes)
+    part_of = None if arguments.target == "both" else "target"
+    outcome_table.keep(
+        arguments.out,
+        "fuzz",
+        title="Hostile input",
+        command=command,
+        rows=rows,
+        notes=[f"{TARGETS[arguments.target]}: {note}" for note in notes] if part_of else notes,
+        part_of=part_of,
+    )
     return 1 if findings else 0
 
 
-def _both(url: str, pid: int, arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], int]:
-    with grpc.insecure_channel(url, options=_LIMITS) as channel:
+def _targets(
+    url: str, pid: int, arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Rows, findings, and how many good volumes were answered beside the abuse of the targets asked for."""
+    runs, answers = [], 0
+    with grpc.insecure_channel(url, options=_LIMITS) as channel, ExitStack() as stack:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         good = seeds(stub)
-        raw = Run("Triton's port", url, pid, good)
-        with Neighbour(stub, good["spine_mri"], raw.watch) as beside:
-            raw.all(arguments)
-        entries = {model: good[model] for model in ENTRIES}
-        with GateProcess(url, models=ENTRIES) as gate:
-            gated = Run("the gate", f"127.0.0.1:{gate.port}", pid, entries, gate.metadata())
-            with Neighbour(stub, good["spine_mri"], gated.watch) as also:
-                gated.all(arguments)
-            if gate.process.poll() is not None:
-                gated.watch.note("the gate died")
-    findings = [f"{run.target}: {finding}" for run in (raw, gated) for finding in run.watch.findings]
-    return raw.rows + gated.rows, findings, beside.answers + also.answers
+        if arguments.target != "gate":
+            runs.append(Run(TARGETS["triton"], url, pid, good))
+        if arguments.target != "triton":
+            gate = stack.enter_context(GateProcess(url, models=ENTRIES))
+            entries = {model: good[model] for model in ENTRIES}
+            runs.append(Run(TARGETS["gate"], f"127.0.0.1:{gate.port}", pid, entries, gate.metadata()))
+        for run in runs:
+            with Neighbour(stub, good["spine_mri"], run.watch) as beside:
+                run.all(arguments)
+            answers += beside.answers
+        if arguments.target != "triton" and gate.process.poll() is not None:
+            runs[-1].watch.note("the gate died")
+    findings = [f"{run.target}: {finding}" for run in runs for finding in run.watch.findings]
+    return [row for run in runs for row in run.rows], findings, answers
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,6 +168,12 @@ def _parser() -> argparse.ArgumentParser:
         "--examples", type=int, default=1500, help="spoilt requests per target (default: 1500)"
     )
     parser.add_argument("--idle", type=int, default=10_000, help="idle connections (default: 10,000)")
+    parser.add_argument(
+        "--target",
+        choices=(*TARGETS, "both"),
+        default="both",
+        help="one of the two alone; the table keeps the other's rows",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out/reliability"), metavar="DIR")
     return parser
