@@ -1,7 +1,7 @@
 """Kills parts of a supervised server and times how long it takes to answer again: `make recovery`.
 
 A stage's process, then Triton itself, is killed again and again, and a small volume sent until it comes back
-as a report. Prints a table, writes it to ``<out>/recovery.json``, where other parts' rows stay, and exits with
+as a report. Prints a table, writes it to ``<out>/recovery.json``, where other rows stay, and exits with
 1 where a median exceeds what RELIABILITY.md promises.
 """
 
