@@ -101,6 +101,12 @@ def test_training_writes_a_curve_and_a_final_checkpoint(tiny_results: Path) -> N
     assert (tiny_results / "fold_0" / "checkpoint_final.pth").is_file()
 
 
+def test_the_running_average_of_the_weights_is_what_is_kept(tiny_results: Path) -> None:
+    state = torch.load(tiny_results / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    for name, kept in state["network_weights"].items():
+        assert torch.equal(kept, state["spine_average"][f"module.{name}"])
+
+
 def test_training_resumes_where_it_stopped(tiny_workspace: Workspace, tiny_results: Path) -> None:
     trainer = segment.make_trainer(tiny_workspace, DEMO_CONFIGURATION)
     trainer.load_checkpoint(str(tiny_results / "fold_0" / "checkpoint_final.pth"))
