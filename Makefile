@@ -16,7 +16,7 @@ COUNT  ?= 60
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak sbom audit clean setup setup-dev
+.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak bench sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ chaos: $(VENV)/.dev ## faults under load, three replicas behind round robin and 
 
 soak: $(VENV)/.dev ## 2 hours at 70 % load: memory, handles, /dev/shm, latency (MINUTES=5 for a short one)
 	@PYTHONPATH=benchmarks $(BIN)/python -m reliability.soak --out $(OUT)/reliability --minutes $(or $(MINUTES),120)
+
+bench: $(VENV)/.dev ## against nnUNetPredictor: time, memory, agreement (ARGS="--network demo --volume lumbar_t2")
+	@PYTHONPATH=benchmarks $(BIN)/python -m speed --out $(OUT)/bench $(ARGS)
 
 docs: $(VENV)/.dev ## the client's API reference, from its docstrings
 	@$(BIN)/python scripts/api_reference.py --out $(OUT)/docs
