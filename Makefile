@@ -16,7 +16,7 @@ COUNT  ?= 60
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak bench sbom audit clean setup setup-dev
+.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak bench load sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +32,11 @@ $(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml server/pypro
 	@$(PIP) -e "core[files]" -e server -e "client[report]"
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.serving constraints.txt requirements-dev.txt training/pyproject.toml export/pyproject.toml
+$(VENV)/.dev: $(VENV)/.serving constraints.txt requirements-dev.txt benchmarks/load/requirements.txt training/pyproject.toml export/pyproject.toml
 	@echo "set-up: torch, nnU-Net and the test tools (about two minutes)"
 	@$(PIP) -e "core[files]" -e "server[gate,trace]" -e "client[report,dicom,compressed,trace,dicomweb,itk,pandas,completion]" \
 		-e "export[nnunet,int8]" -e training -r requirements-dev.txt
+	@$(PIP) -r benchmarks/load/requirements.txt  # apart: the file says why
 	@touch $@
 
 setup: $(VENV)/.serving ## install the serving parts only
@@ -86,6 +87,9 @@ soak: $(VENV)/.dev ## 2 hours at 70 % load: memory, handles, /dev/shm, latency (
 
 bench: $(VENV)/.dev ## against nnUNetPredictor: time, memory, agreement (ARGS="--network demo --volume lumbar_t2")
 	@PYTHONPATH=benchmarks $(BIN)/python -m speed --out $(OUT)/bench $(ARGS)
+
+load: $(VENV)/.dev ## 3 minutes of load on a server started here: where it saturates (WORKLOAD=burst ARGS="--slo FILE")
+	@$(BIN)/python benchmarks/run.py --out $(OUT)/load/run --workload $(or $(WORKLOAD),small) $(ARGS)
 
 docs: $(VENV)/.dev ## the client's API reference, from its docstrings
 	@$(BIN)/python scripts/api_reference.py --out $(OUT)/docs

@@ -1,0 +1,173 @@
+"""What Locust runs: users that send volumes over gRPC, by schedule (open loop) or as callers (closed loop).
+
+Started by `load.generator`, once or as a master with workers. Importing Locust patches the process for gevent;
+gRPC has its own switch for that, without which one waiting call stops all users.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: E402, I001 - Locust first: it patches what everything else imports
+from locust import LoadTestShape, User, events, task
+from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
+
+import grpc.experimental.gevent
+
+grpc.experimental.gevent.init_gevent()
+
+import itertools
+import json
+import random
+import time
+from dataclasses import asdict
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.pool
+
+from load.arrivals import phase_at, schedule
+from load.records import Record, write_records
+from load.sender import Sender
+from load.task import Task
+from load.volumes import samples_of
+
+LEAD_S = 2.0
+"""Between the order to begin and the first arrival, so that every worker has its users by then."""
+TASK = Task.read()
+WORKLOAD = TASK.workload()
+SAMPLES = samples_of(WORKLOAD.volumes, TASK.cache)
+
+
+class Process:
+    """This process: its connection, what it has sent, and the moment at which the run begins.
+
+    Of several workers, each sends every n-th arrival of the schedule, beginning with its own place.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.sender = Sender(TASK.target, WORKLOAD, SAMPLES)
+        self.begins_at = 0.0
+        self._begun = gevent.event.Event()
+        self._place, self._of = 0, 1
+
+    def begin(self, at: float, place: int = 0, of: int = 1) -> None:
+        """The run begins at a moment of the wall clock."""
+        self._place, self._of = place, of
+        self._numbers = itertools.count(place, of)
+        self._random = random.Random(WORKLOAD.seed + place)
+        self.sender.worker, self.begins_at = place, at
+        self.sender.begin(at - time.time())
+        self._begun.set()
+
+    def play(self, environment: Any) -> None:
+        """Open loop: send what is due when it is due, then wait for the last answer."""
+        self._begun.wait()
+        sending = gevent.pool.Group()
+        arrivals = schedule(WORKLOAD, [sample.weight for sample in SAMPLES])
+        for number in range(self._place, len(arrivals), self._of):
+            arrival = arrivals[number]
+            gevent.sleep(max(0.0, arrival.due_s - self.sender.now()))
+            sending.spawn(self._send, environment, number, arrival.phase, arrival.volume, arrival.due_s)
+        sending.join()
+
+    def call(self, environment: Any) -> None:
+        """Closed loop: one volume, now."""
+        self._begun.wait()
+        gevent.sleep(max(0.0, -self.sender.now()))
+        (volume,) = self._random.choices(range(len(SAMPLES)), [sample.weight for sample in SAMPLES])
+        self._send(environment, next(self._numbers), self.phase(), volume, None)
+
+    def phase(self) -> int:
+        """Index of the phase that runs now."""
+        return phase_at(WORKLOAD.phases, self.sender.now())
+
+    def _send(self, environment: Any, number: int, phase: int, volume: int, due_s: float | None) -> None:
+        """One volume; it is noted here and in Locust's own statistics."""
+        record = self.sender.send(number, phase, volume, due_s)
+        self.records.append(record)
+        failure = None if record.ok else RuntimeError(f"{record.outcome} {record.code}".strip())
+        environment.events.request.fire(
+            request_type=WORKLOAD.phases[phase].name,
+            name=record.kind,
+            response_time=1000 * record.latency_s,
+            response_length=0,
+            exception=failure,
+            context={},
+        )
+
+
+PROCESS = Process()
+
+
+class Sending(User):
+    """The one user of a process in an open loop, one caller of many in a closed one."""
+
+    @task
+    def send(self) -> None:
+        """All arrivals of this process, or one volume."""
+        if not WORKLOAD.is_open:
+            PROCESS.call(self.environment)
+            return
+        PROCESS.play(self.environment)
+        raise StopUser
+
+    def wait_time(self) -> float:
+        """Seconds between an answer and the caller's next volume."""
+        return WORKLOAD.phases[PROCESS.phase()].think_s
+
+
+class Phases(LoadTestShape):
+    """How many users there are: as many as processes, or as the phase has callers. Ends the run."""
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users, and how many to start per second; None when the last phase is over."""
+        elapsed_s = time.time() - PROCESS.begins_at if PROCESS.begins_at else 0.0
+        if elapsed_s >= WORKLOAD.seconds:
+            return None
+        callers = WORKLOAD.phases[phase_at(WORKLOAD.phases, elapsed_s)].callers
+        users = callers or max(1, getattr(self.runner, "worker_count", 1))
+        return users, float(users)
+
+
+@events.init.add_listener
+def _on_init(environment: Any, **_: Any) -> None:
+    runner = environment.runner
+    if isinstance(runner, MasterRunner):
+        environment.events.worker_report.add_listener(_take_over)
+    if isinstance(runner, WorkerRunner):
+        runner.register_message("begin", lambda environment, msg, **_: PROCESS.begin(**msg.data))
+        environment.events.report_to_master.add_listener(_hand_over)
+
+
+@events.test_start.add_listener
+def _on_start(environment: Any, **_: Any) -> None:
+    runner, at = environment.runner, time.time() + LEAD_S
+    if isinstance(runner, MasterRunner):
+        PROCESS.begins_at = at
+        ready = [client.id for client in runner.clients.ready]
+        for place, client in enumerate(ready):
+            runner.send_message("begin", {"at": at, "place": place, "of": len(ready)}, client)
+    elif not isinstance(runner, WorkerRunner):
+        PROCESS.begin(at)
+
+
+@events.quitting.add_listener
+def _on_quitting(environment: Any, **_: Any) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        return
+    write_records(TASK.results / "records.csv", PROCESS.records)
+    workers = runner.worker_index_max if isinstance(runner, MasterRunner) else 0
+    begun = {"begins_at": PROCESS.begins_at, "workers": workers}
+    (TASK.results / "begun.json").write_text(json.dumps(begun) + "\n", "utf-8")
+
+
+def _hand_over(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    data["records"] = [asdict(record) for record in PROCESS.records]
+    PROCESS.records.clear()
+
+
+def _take_over(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    PROCESS.records.extend(Record(**each) for each in data.get("records", []))

@@ -1,0 +1,7 @@
+#!/usr/bin/env python3
+"""Load-test a SpineServe server or cluster; ``--help`` lists what can be said. See benchmarks/load/README.md."""
+
+from load.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
