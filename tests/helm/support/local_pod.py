@@ -87,8 +87,8 @@ class Certificates:
 class LocalGate:
     """One gate process with the rendered arguments."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int, status_port: int) -> None:
-        self.process, self.port, self.status_port = process, port, status_port
+    def __init__(self, process: subprocess.Popen[str], host: str, port: int, status_port: int) -> None:
+        self.process, self.host, self.port, self.status_port = process, host, port, status_port
 
     def terminate(self, timeout_s: float) -> int:
         """SIGTERM; the exit code."""
@@ -193,22 +193,23 @@ class LocalPod:
         """Do what kubelet does for one of Triton's rendered probes: the status, 0 where nothing answers."""
         rendered = self.rendered("triton")[name]
         assert rendered["httpGet"]["port"] == "status"
-        url = f"http://127.0.0.1:{self.status_port}{rendered['httpGet']['path']}"
-        try:
-            with urllib.request.urlopen(url, timeout=rendered["timeoutSeconds"]) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
+        return _look("127.0.0.1", self.status_port, rendered)
 
-    def start_gate(self, *, plain: bool = False, port: int = 0, **limits: int) -> LocalGate:
+    def gate_probe(self, name: str, gate: LocalGate) -> int:
+        """The same for one of a gate's."""
+        rendered = self.rendered("gate")[name]
+        assert rendered["httpGet"]["port"] == "gate-status"
+        return _look(gate.host, gate.status_port, rendered)
+
+    def start_gate(
+        self, *, plain: bool = False, host: str = "127.0.0.1", port: int = 0, **limits: int
+    ) -> LocalGate:
         """Run the rendered gate with its secrets mounted: mutual TLS and keys, or (`plain`) keys alone."""
-        chosen: dict[str, Any] = {"apiKeys": {"existingSecret": "k"}} if plain else dict(VALUES)
+        chosen = {**self.values, "tls": {"mode": "off"}} if plain else dict(self.values)
         spec = self.spec({**chosen, "gate": limits} if limits else chosen)
         rendered = container(spec, "gate")
         values: dict[str, object] = {
-            "--listen": f"127.0.0.1:{port}",
+            "--listen": f"{host}:{port}",
             "--triton": f"127.0.0.1:{self.port}",
             "--status-port": 0,
         }
@@ -220,7 +221,7 @@ class LocalPod:
         first = process.stdout.readline()
         ports = re.fullmatch(r"spine-gate: grpc port (\d+), status port (\d+)\n", first)
         assert ports, first
-        self.gates.append(LocalGate(process, int(ports[1]), int(ports[2])))
+        self.gates.append(LocalGate(process, host, int(ports[1]), int(ports[2])))
         return self.gates[-1]
 
     def _mounted(self, spec: dict[str, Any], rendered: dict[str, Any], word: str) -> str:
@@ -277,6 +278,17 @@ class LocalPod:
         except subprocess.TimeoutExpired:
             self.kill_container()
             return None
+
+
+def _look(host: str, port: int, probe: Mapping[str, Any]) -> int:
+    url = f"http://{host}:{port}{probe['httpGet']['path']}"
+    try:
+        with urllib.request.urlopen(url, timeout=probe["timeoutSeconds"]) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
 
 
 def _family(pid: int) -> list[int]:
