@@ -1,0 +1,88 @@
+"""A real run: volumes sent by a schedule, whether answers have come or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from load.volumes import Sample
+
+from planning.arrivals import Times
+from spine_client import RetryPolicy, SpineClient, SpineClientError
+
+CALLERS = 96
+"""So many may wait at the same time."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When which sample is sent: seconds from the start, ascending, and numbers of samples."""
+
+    due_s: Times
+    samples: npt.NDArray[np.int64]
+
+    @classmethod
+    def poisson(cls, rate_per_s: float, seconds: float, samples: Sequence[Sample], seed: int) -> Schedule:
+        """Poisson arrivals for so long, samples drawn by their weights."""
+        rng = np.random.default_rng(seed)
+        due = np.cumsum(rng.exponential(1.0 / rate_per_s, size=int(3 * rate_per_s * seconds) + 20))
+        due = due[due < seconds]
+        weights = np.array([sample.weight for sample in samples])
+        return cls(due, rng.choice(len(samples), size=len(due), p=weights / weights.sum()))
+
+    @classmethod
+    def burst(cls, count: int, samples: Sequence[Sample]) -> Schedule:
+        """`count` at once, samples in turn."""
+        return cls(np.zeros(count), np.arange(count, dtype=np.int64) % len(samples))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Of each volume: seconds from when it was due to its end, and whether it was answered."""
+
+    schedule: Schedule
+    latency_s: Times
+    answered: npt.NDArray[np.bool_]
+
+    @property
+    def p95_s(self) -> float:
+        """Of the answered."""
+        return float(np.percentile(self.latency_s[self.answered], 95))
+
+    @property
+    def mean_s(self) -> float:
+        """Of the answered."""
+        return float(np.mean(self.latency_s[self.answered]))
+
+    @property
+    def per_hour(self) -> float:
+        """Answers an hour, from the first arrival to the last answer."""
+        over = (self.schedule.due_s + self.latency_s)[self.answered].max()
+        return float(self.answered.sum() / (over - self.schedule.due_s[0]) * 3600.0)
+
+
+def play(client: SpineClient, schedule: Schedule, samples: Sequence[Sample]) -> Outcome:
+    """Send by the schedule, one attempt each."""
+    once = client.with_options(retry=RetryPolicy(max_attempts=1))
+    began = time.perf_counter() + 0.2
+
+    def send(due_s: float, which: int) -> tuple[float, bool]:
+        try:
+            once.analyze(samples[which].volume)
+            answered = True
+        except SpineClientError:
+            answered = False
+        return time.perf_counter() - began - due_s, answered
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        waiting = []
+        for due_s, which in zip(schedule.due_s, schedule.samples, strict=True):
+            time.sleep(max(0.0, began + due_s - time.perf_counter()))
+            waiting.append(pool.submit(send, float(due_s), int(which)))
+        ended = [each.result() for each in waiting]
+    latency, answered = zip(*ended, strict=True)
+    return Outcome(schedule, np.array(latency), np.array(answered))

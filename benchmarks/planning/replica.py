@@ -1,0 +1,337 @@
+"""One replica in simulated time: pools of instances with Triton's queue policy, on cores that they share.
+
+A study's way is a tuple of steps. The simulated parts are driven by callbacks on simpy's events rather than
+by simpy's processes and resources: several times faster, which thousands of replicas need.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+import simpy
+
+from planning.topology import Pool
+
+
+class Kind(IntEnum):
+    """What a step does."""
+
+    TAKE = 0
+    WORK = 1
+    GIVE = 2
+    PAUSE = 3
+
+
+class Step(NamedTuple):
+    """A step on a study's way.
+
+    Attributes
+    ----------
+    which : pool for TAKE and GIVE, processor for WORK
+    seconds : of work, alone on the processor; of pause
+    threads : that work at the same time, for WORK
+    """
+
+    kind: Kind
+    which: int = 0
+    seconds: float = 0.0
+    threads: int = 1
+
+
+Way = tuple[Step, ...]
+
+
+class End(IntEnum):
+    """How an attempt, and in the end a study, came to its end."""
+
+    ANSWERED = 0
+    FULL = 1
+    """A queue was full."""
+    WAITED = 2
+    """Triton's queue timeout."""
+    DEADLINE = 3
+    """The caller's own deadline."""
+    BROKEN = 4
+    """The replica was lost, or there was none."""
+
+
+@dataclass(slots=True, eq=False)
+class Study:
+    """One study on its way. Moments are of the simulated clock, in seconds."""
+
+    number: int
+    way: Way
+    arrived_s: float
+    deadline_s: float
+    attempts: int = 0
+    at: int = 0
+
+
+Ended = Callable[[Study, End], None]
+
+
+class Host:
+    """A machine with replicas that have cores of their own, and share its caches and its memory.
+
+    Parameters
+    ----------
+    slowdown : how many times longer work takes while one other replica of the machine is busy; each further
+        one adds as much
+    """
+
+    def __init__(self, slowdown: float = 1.0) -> None:
+        self._each = slowdown - 1.0
+        self._busy: dict[Processor, None] = {}
+
+    def factor(self, processor: Processor) -> float:
+        """How many times longer `processor`, which is busy, takes now."""
+        return 1.0 + self._each * sum(other is not processor for other in self._busy)
+
+    def changed(self, processor: Processor, *, busy: bool) -> None:
+        """`processor` has begun to work, or has no more work."""
+        if not self._each:
+            return
+        if busy:
+            self._busy[processor] = None
+        else:
+            self._busy.pop(processor, None)
+        for other in self._busy:
+            if other is not processor:
+                other.plan_anew()
+
+
+class Processor:
+    """Cores that all work on them shares evenly, as under a fair scheduler: processor sharing.
+
+    Parameters
+    ----------
+    capacity : threads that run at full speed at the same time
+    finished : told of each piece of work that is done
+    host : the machine, where it is shared with other replicas
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        capacity: float,
+        finished: Callable[[Study], None],
+        host: Host | None = None,
+    ) -> None:
+        self._env, self._capacity, self._finished, self._host = env, capacity, finished, host
+        self._work: list[tuple[float, int, Study, int]] = []
+        self._threads = self._added = 0
+        self._virtual = self._last = self.busy_s = 0.0
+        self._rate = 1.0
+        self._next: simpy.Timeout | None = None
+
+    def add(self, study: Study, seconds: float, threads: int) -> None:
+        """Begin work that takes `seconds` where nothing else runs."""
+        self._advance()
+        if self._host is not None and not self._work:
+            self._host.changed(self, busy=True)
+        self._added += 1
+        heapq.heappush(self._work, (self._virtual + seconds, self._added, study, threads))
+        self._threads += threads
+        self._plan()
+
+    def clear(self) -> None:
+        """Drop all work."""
+        self._work.clear()
+        self._threads, self._next = 0, None
+        if self._host is not None:
+            self._host.changed(self, busy=False)
+
+    def plan_anew(self) -> None:
+        """A neighbour has become busy or idle."""
+        self._advance()
+        self._plan()
+
+    def _advance(self) -> None:
+        """All work of one processor proceeds at one rate, so one virtual clock tells when each is done."""
+        now = self._env.now
+        if self._work:
+            self._virtual += (now - self._last) * self._rate
+            self.busy_s += (now - self._last) * min(self._threads, self._capacity)
+        self._last = now
+
+    def _plan(self) -> None:
+        if not self._work:
+            self._next = None
+            return
+        self._rate = min(1.0, self._capacity / self._threads)
+        if self._host is not None:
+            self._rate /= self._host.factor(self)
+        delay = max(0.0, (self._work[0][0] - self._virtual) / self._rate)
+        self._next = simpy.Timeout(self._env, delay)
+        self._next.callbacks.append(self._due)
+
+    def _due(self, event: simpy.Event) -> None:
+        if event is not self._next:
+            return
+        self._advance()
+        self._virtual = max(self._virtual, self._work[0][0])  # rounding must not leave it short
+        _, _, study, threads = heapq.heappop(self._work)
+        self._threads -= threads
+        if self._host is not None and not self._work:
+            self._host.changed(self, busy=False)
+        self._plan()
+        self._finished(study)
+
+
+@dataclass(slots=True)
+class _Queue:
+    pool: Pool
+    free: int
+    laid_ready: deque[Study] = field(default_factory=deque)
+    waiting: deque[tuple[float, Study]] = field(default_factory=deque)
+
+
+class Replica:
+    """Takes studies, works on them, and tells how each attempt ended.
+
+    Parameters
+    ----------
+    cores, gpus : what its stages share
+    host : the machine whose memory it shares with other replicas; None: it has a machine of its own
+    max_in_flight : more studies are refused at the door, by the gate; None: there is no gate
+    """
+
+    CPU, GPU = 0, 1
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        pools: tuple[Pool, ...],
+        *,
+        cores: float,
+        ended: Ended,
+        gpus: int = 1,
+        host: Host | None = None,
+        max_in_flight: int | None = None,
+    ) -> None:
+        self._env, self._ended, self._max_in_flight = env, ended, max_in_flight
+        self._queues = [_Queue(pool, pool.instances) for pool in pools]
+        self._processors = (Processor(env, cores, self._go, host), Processor(env, gpus, self._go))
+        self._studies: dict[Study, None] = {}
+        self.lost = False
+
+    @property
+    def in_flight(self) -> int:
+        """Studies in it."""
+        return len(self._studies)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait before its stages."""
+        return sum(len(queue.waiting) + len(queue.laid_ready) for queue in self._queues)
+
+    @property
+    def busy_s(self) -> float:
+        """Core-seconds of work so far."""
+        return self._processors[self.CPU].busy_s
+
+    def accept(self, study: Study) -> None:
+        """Begin a study, or refuse it."""
+        if self._max_in_flight is not None and self.in_flight >= self._max_in_flight:
+            self._ended(study, End.FULL)
+            return
+        study.at = 0
+        self._studies[study] = None
+        if not self.lost:  # a lost replica takes what is sent to it, and never answers
+            self._go(study)
+
+    def lose(self) -> None:
+        """Stop dead. Callers notice when `break_off` is called."""
+        self.lost = True
+        for processor in self._processors:
+            processor.clear()
+
+    def break_off(self) -> None:
+        """End all attempts in a lost replica: the connection is known to be gone."""
+        broken = list(self._studies)
+        self._studies.clear()
+        for study in broken:
+            self._ended(study, End.BROKEN)
+
+    def _go(self, study: Study) -> None:
+        """Take steps until one has to wait."""
+        while study.at < len(study.way):
+            if self._env.now > study.deadline_s:
+                self._drop(study, End.DEADLINE)
+                return
+            step = study.way[study.at]
+            if step.kind == Kind.TAKE:
+                if not self._take(study, self._queues[step.which]):
+                    return
+            elif step.kind == Kind.GIVE:
+                study.at += 1
+                self._give(self._queues[step.which])
+            else:
+                study.at += 1
+                self._spend(study, step)
+                return
+        self._leave(study, End.ANSWERED if self._env.now <= study.deadline_s else End.DEADLINE)
+
+    def _spend(self, study: Study, step: Step) -> None:
+        if step.kind == Kind.WORK:
+            self._processors[step.which].add(study, step.seconds, step.threads)
+            return
+        simpy.Timeout(self._env, step.seconds).callbacks.append(lambda _: self._resume(study))
+
+    def _resume(self, study: Study) -> None:
+        if study in self._studies and not self.lost:
+            self._go(study)
+
+    def _take(self, study: Study, queue: _Queue) -> bool:
+        """Whether it got an instance; else it waits, or was refused."""
+        pool = queue.pool
+        if queue.free:
+            queue.free -= 1
+            study.at += 1
+            return True
+        if len(queue.laid_ready) < pool.prefetched:
+            queue.laid_ready.append(study)
+        elif pool.max_waiting is not None and len(queue.waiting) >= pool.max_waiting:
+            self._drop(study, End.FULL)
+        else:
+            queue.waiting.append((self._env.now, study))
+        return False
+
+    def _give(self, queue: _Queue) -> None:
+        """An instance is free: the next takes it."""
+        queue.free += 1
+        while queue.free:
+            self._lay_ready(queue)
+            if not queue.laid_ready:
+                return
+            self._go(queue.laid_ready.popleft())
+
+    def _lay_ready(self, queue: _Queue) -> None:
+        """Fill the places before the instances, and the one that is about to be free."""
+        while queue.waiting and len(queue.laid_ready) <= queue.pool.prefetched:
+            since, study = queue.waiting.popleft()
+            if queue.pool.timeout_s is not None and self._env.now - since > queue.pool.timeout_s:
+                self._drop(study, End.WAITED)
+            else:
+                queue.laid_ready.append(study)
+
+    def _drop(self, study: Study, end: End) -> None:
+        """End an attempt on its way; what it holds is given back."""
+        held: list[int] = []
+        for step in study.way[: study.at]:
+            if step.kind == Kind.TAKE:
+                held.append(step.which)
+            elif step.kind == Kind.GIVE:
+                held.remove(step.which)
+        self._leave(study, end)
+        for which in held:
+            self._give(self._queues[which])
+
+    def _leave(self, study: Study, end: End) -> None:
+        del self._studies[study]
+        self._ended(study, end)

@@ -1,0 +1,273 @@
+"""One run of the simulation, and what is read from several."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import simpy
+
+from planning.arrivals import DayCurve, Times
+from planning.autoscaler import Autoscaler, ScalingSettings
+from planning.fleet import Delays, Fleet
+from planning.replica import End, Ended, Host, Replica, Study, Way
+from planning.service import ServiceTimes, Ways
+from planning.topology import Topology
+from spine_client import RetryPolicy
+from spine_client.config import DEFAULT_TIMEOUT_S
+
+SMALLEST_FLEET = 8
+"""Of an autoscaled fleet at least so many replicas are simulated, or rounding would show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What is simulated besides the number of replicas.
+
+    Attributes
+    ----------
+    times, topology : of one replica
+    curve, studies : how many studies come in a day, and when
+    max_in_flight : the gate's limit of a replica; None: no gate
+    timeout_s, retry : of the callers
+    per_host : replicas on one machine, which slow one another down as was measured
+    detail : studies that one run simulates at most; of a busier fleet every k-th replica and every k-th study
+    """
+
+    times: ServiceTimes
+    topology: Topology
+    curve: DayCurve
+    studies: float
+    delays: Delays = field(default_factory=Delays)
+    max_in_flight: int | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    per_host: int = 1
+    detail: int = 20_000
+
+    @property
+    def busy_at_peak(self) -> float:
+        """Replicas that the busiest part of the day would keep busy if they took one study at a time."""
+        return self.curve.peak_rate(self.studies) * self.times.mean_s
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`count` replicas vanish at `at_s`."""
+
+    at_s: float
+    count: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What came out.
+
+    Attributes
+    ----------
+    arrived_s, latency_s : of each study simulated, by arrival; the latency counts retries
+    ends, attempts : how each ended, and how often it was tried
+    history : moments and the number of replicas wanted from then on, of the whole fleet
+    serving : moments and the number of replicas that could answer, of the whole fleet
+    replica_hours, busy_share : of the whole fleet; busy cores' share of all
+    every : each study stands for so many
+    """
+
+    arrived_s: Times
+    latency_s: Times
+    ends: npt.NDArray[np.int64]
+    attempts: npt.NDArray[np.int64]
+    history: list[tuple[float, int]]
+    serving: list[tuple[float, float]]
+    replica_hours: float
+    busy_share: float
+    every: float
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Which were answered."""
+        which: npt.NDArray[np.bool_] = self.ends == End.ANSWERED
+        return which
+
+    def between(self, begin_s: float, end_s: float) -> npt.NDArray[np.bool_]:
+        """Which arrived in [begin, end)."""
+        inside: npt.NDArray[np.bool_] = (self.arrived_s >= begin_s) & (self.arrived_s < end_s)
+        return inside
+
+    def percentile(self, percent: float, among: npt.NDArray[np.bool_] | None = None) -> float:
+        """Latency in s of those answered; infinite where none was."""
+        chosen = self.answered if among is None else self.answered & among
+        return float(np.percentile(self.latency_s[chosen], percent)) if chosen.any() else float("inf")
+
+    def failed_share(self, among: npt.NDArray[np.bool_] | None = None) -> float:
+        """Of the studies, how many got no answer after all attempts."""
+        ends = self.ends if among is None else self.ends[among]
+        return float(np.mean(ends != End.ANSWERED)) if len(ends) else 0.0
+
+
+def simulate(
+    site: Site,
+    replicas: int,
+    *,
+    seed: int,
+    scaling: ScalingSettings | None = None,
+    loss: Loss | None = None,
+    schedule: tuple[Times, npt.NDArray[np.int64]] | None = None,
+) -> Run:
+    """One day, of `replicas` that are there from the start.
+
+    Parameters
+    ----------
+    scaling : lets the number change; None keeps it
+    schedule : moments of arrival and kinds of volume, in place of the curve's own
+
+    Notes
+    -----
+    With round robin, each k-th replica of a fleet gets each k-th study: those are simulated alone, and see
+    just what they would see in the whole fleet. What is approximate then: a retry stays among them, and an
+    autoscaled fleet's size is rounded to multiples of k.
+    """
+    rng = np.random.default_rng(seed)
+    simulated, every = _thinned(site, replicas, scaling, loss)
+    if schedule is None:
+        arrivals, volumes = site.curve.arrivals(site.studies, rng, every=every), None
+    else:
+        (arrivals, volumes), simulated, every = schedule, replicas, 1.0
+    ways = Ways(site.times, site.topology).draw(len(arrivals), rng, volumes=volumes)
+    day = _Day(site, simulated, every, rng, arrivals, ways)
+    if scaling is not None:
+        day.scale(Autoscaler(scaling), scaling, replicas)
+    if loss is not None:
+        day.lose(loss)
+    return day.run()
+
+
+def _thinned(
+    site: Site, replicas: int, scaling: ScalingSettings | None, loss: Loss | None
+) -> tuple[int, float]:
+    """How many replicas are simulated, and for how many each stands."""
+    every = max(1.0, site.studies / site.detail)
+    if loss is not None:
+        every = min(every, float(loss.count))
+    if scaling is None:
+        simulated = max(1, min(replicas, round(replicas / every)))
+        return simulated, replicas / simulated
+    every = max(1.0, min(every, site.busy_at_peak / SMALLEST_FLEET))
+    return max(1, round(replicas / every)), every
+
+
+class _Day:
+    """The parts of one run, wired together."""
+
+    def __init__(
+        self,
+        site: Site,
+        replicas: int,
+        every: float,
+        rng: np.random.Generator,
+        arrivals: Times,
+        ways: list[Way],
+    ) -> None:
+        self._env, self._site, self._every = simpy.Environment(), site, every
+        self._arrivals, self._ways = arrivals, ways
+        count = len(arrivals)
+        self._latency, self._ends = np.full(count, np.nan), np.full(count, -1, np.int64)
+        self._attempts, self._left = np.zeros(count, np.int64), count
+        self._over = self._env.event()
+        self._built, self._host = 0, Host()
+        self._fleet = Fleet(
+            self._env,
+            self._replica,
+            replicas,
+            delays=site.delays,
+            retry=site.retry,
+            rng=rng,
+            ended=self._ended,
+        )
+        self._history = [(0.0, round(replicas * every))]
+        self._serving: list[tuple[float, float]] = []
+
+    def scale(self, autoscaler: Autoscaler, settings: ScalingSettings, replicas: int) -> None:
+        """Let the number of replicas follow the load."""
+        self._seen = (0.0, 0.0)
+        self._env.process(self._scrape(settings))
+        self._env.process(self._decide(autoscaler, settings, replicas))
+
+    def lose(self, loss: Loss) -> None:
+        """Have a node lost."""
+        count = max(1, round(loss.count / self._every))
+        simpy.Timeout(self._env, loss.at_s).callbacks.append(lambda _: self._fleet.lose(count))
+
+    def run(self) -> Run:
+        """Until the day is over and the last study has ended."""
+        self._env.process(self._arrive())
+        self._env.process(self._watch())
+        self._env.run(until=self._site.curve.day_s)
+        if self._left:
+            self._env.run(until=self._over)
+        seconds = self._fleet.replica_seconds()
+        cores = self._site.times.cores
+        return Run(
+            arrived_s=self._arrivals,
+            latency_s=self._latency,
+            ends=self._ends,
+            attempts=self._attempts,
+            history=self._history,
+            serving=self._serving,
+            replica_hours=seconds * self._every / 3600.0,
+            busy_share=self._fleet.busy_seconds() / (seconds * cores) if seconds else 0.0,
+            every=self._every,
+        )
+
+    def _replica(self, ended: Ended) -> Replica:
+        site = self._site
+        if self._built % site.per_host == 0:
+            self._host = Host(site.times.neighbour_slowdown if site.per_host > 1 else 1.0)
+        self._built += 1
+        return Replica(
+            self._env,
+            site.topology.pools,
+            cores=site.times.cores,
+            ended=ended,
+            host=self._host if site.per_host > 1 else None,
+            max_in_flight=site.max_in_flight,
+        )
+
+    def _arrive(self) -> Generator[simpy.Event, None, None]:
+        for number, at_s in enumerate(self._arrivals):
+            yield simpy.Timeout(self._env, max(0.0, at_s - self._env.now))
+            study = Study(number, self._ways[number], at_s, at_s + self._site.timeout_s)
+            self._fleet.send(study)
+
+    def _ended(self, study: Study, end: End) -> None:
+        if self._ends[study.number] != -1:
+            raise AssertionError(f"Study {study.number} ended twice.")
+        self._ends[study.number], self._attempts[study.number] = end, study.attempts
+        self._latency[study.number] = self._env.now - study.arrived_s
+        self._left -= 1
+        if not self._left:
+            self._over.succeed()
+
+    def _watch(self) -> Generator[simpy.Event, None, None]:
+        while True:
+            self._serving.append((self._env.now, self._fleet.serving * self._every))
+            yield simpy.Timeout(self._env, self._site.curve.day_s / 1440)
+
+    def _scrape(self, settings: ScalingSettings) -> Generator[simpy.Event, None, None]:
+        while True:
+            self._seen = (self._fleet.in_flight * self._every, self._fleet.waiting * self._every)
+            yield simpy.Timeout(self._env, settings.scrape_s)
+
+    def _decide(
+        self, autoscaler: Autoscaler, settings: ScalingSettings, current: int
+    ) -> Generator[simpy.Event, None, None]:
+        while True:
+            yield simpy.Timeout(self._env, settings.polling_s)
+            in_flight, waiting = self._seen
+            wanted = autoscaler.decide(self._env.now, current, in_flight=in_flight, waiting=waiting)
+            if wanted != current:
+                self._history.append((self._env.now, wanted))
+                self._fleet.resize(max(1, round(wanted / self._every)))
+            current = wanted
