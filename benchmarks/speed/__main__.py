@@ -20,7 +20,7 @@ from speed.machine import cores, kind
 from speed.networks import NETWORKS, Shelf
 from speed.report import report
 from speed.results import Store
-from speed.volumes import VOLUMES, MissingImageError
+from speed.volumes import SMALL, VOLUMES, MissingImageError
 
 PARTS = ("compare", "growth", "concurrency")
 MINUTES = {
@@ -63,7 +63,7 @@ def _run(part: str, setting: Setting, chosen: argparse.Namespace) -> None:
                 if part == "compare":
                     comparison.compare(setting, network, volume)
                 else:
-                    concurrency.measure(setting, network, volume, volumes=chosen.soak)
+                    concurrency.measure(setting, network, volume, count=chosen.soak)
             except MissingImageError as error:
                 _say(f"left out: {error}")
     return None
@@ -85,7 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("out/bench"), help="results, and the exported networks (out/bench)")
     add("--part", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     add("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: both")
-    add("--volume", nargs="+", choices=VOLUMES, default=list(VOLUMES), help="of `compare`; default: all")
+    add(
+        "--volume",
+        nargs="+",
+        choices=(*VOLUMES, SMALL),
+        default=list(VOLUMES),
+        help="of `compare`; default: all",
+    )
     add("--rounds", type=int, default=3, help="timed rounds of `compare` (3)")
     add("--soak", type=int, default=200, help="small volumes of `concurrency`'s look at memory (200)")
     add("--threads", type=int, default=cores(), help="of every system (all cores this process may use)")

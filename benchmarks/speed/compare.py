@@ -90,11 +90,13 @@ def _measure_machine(piece: dict[str, Any], setting: Setting, network: str) -> N
     setting.say("the machine's peak, and each engine alone on one patch")
     piece["peak_flops"] = machine.peak_flops(threads=setting.threads)
     piece["engine_patch_s"] = {
-        name: engine_seconds(
-            modes.repository(setting.shelf, network, name), mode.model, threads=setting.threads
-        )
-        for name, mode in modes.MODES.items()
+        mode: _engine_alone(modes.repository(setting.shelf, network, mode), mode, setting.threads)
+        for mode in modes.MODES
     }
+
+
+def _engine_alone(repository: Path, mode: str, threads: int) -> float:
+    return engine_seconds(repository, modes.served_model(repository, mode), threads=threads)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ _ALONE, _EACH, _LARGE_ROUNDS = 3, {"full": 3, "demo": 6}, 3
 _SAMPLE_EVERY, _SETTLED_AFTER = 10, 20
 
 
-def measure(setting: Setting, network: str, volume: str, *, volumes: int) -> None:
+def measure(setting: Setting, network: str, volume: str, *, count: int) -> None:
     """Measure what is missing, each finding kept as it comes; memory with the demo network alone."""
     piece = setting.store.read(PART, f"{network}-{volume}") or {"network": network, "volume": volume}
     wanted: dict[str, Callable[[SpineServe], dict[str, Any]]] = {
@@ -34,7 +34,7 @@ def measure(setting: Setting, network: str, volume: str, *, volumes: int) -> Non
         ),
     }
     if network == "demo":
-        wanted["memory"] = lambda server: _memory(server, _image(setting, network, "small"), volumes)
+        wanted["memory"] = lambda server: _memory(server, _image(setting, network, "small"), count)
     missing = {name: work for name, work in wanted.items() if name not in piece}
     if not missing:
         return setting.say("all there")
@@ -51,8 +51,7 @@ def measure(setting: Setting, network: str, volume: str, *, volumes: int) -> Non
 
 
 def _image(setting: Setting, network: str, volume: str) -> Image:
-    cache = setting.shelf.folder
-    loaded = volumes.small(cache=cache) if volume == "small" else volumes.load(volume, cache=cache)
+    loaded = volumes.load(volume, cache=setting.shelf.folder)
     return image_of(loaded, setting.shelf.trained(network).spec, volume)
 
 

@@ -1,34 +1,73 @@
-"""SpineServe's precision modes: which there are, what serves each, and how a request asks for it."""
+"""SpineServe's precision modes: what serves each, and how a request asks for it.
+
+``exact`` is a network exported in float32. ``default`` is one exported in fp16, run in what the engine is
+fastest in. ``fast`` has beside that an INT8 leaf, where its export passed its own gate, and the trained demo
+network as the scout of its coarse pass (the demo network itself needs none). One server each, so that no
+mode pays for another's networks.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from speed.networks import Shelf
 from spine_client import AnalyzeOptions
+from spine_export.errors import GateError
 from spine_export.networks import Precision
+from spine_server.modes import FAST, SCOUT, leaf_name
+
+NETWORK, SCOUTING = "nnunet", "demo"
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A mode: the precision its repository is exported in, the arithmetic and the model of its network."""
+    """A mode: the precision its repository is exported in, and the arithmetic of its network."""
 
     name: str
     precision: Precision
     arithmetic: str
-    model: str = "nnunet"
 
 
-MODES = {mode.name: mode for mode in (Mode("exact", "fp32", "f32"), Mode("default", "fp16", "bf16"))}
+MODES = {
+    mode.name: mode
+    for mode in (Mode("exact", "fp32", "f32"), Mode("default", "fp16", "bf16"), Mode(FAST, "fp16", "bf16"))
+}
 
 
 def repository(shelf: Shelf, network: str, mode: str) -> Path:
-    """The repository that serves `network` in `mode`."""
-    return shelf.repository(network, MODES[mode].precision)
+    """The repository that serves `network` in `mode`; made on the first call."""
+    plain = shelf.repository(network, MODES[mode].precision)
+    if mode != FAST:
+        return plain
+    folder = plain.with_name(FAST)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(plain, folder)
+    for leaf, source in _leaves(shelf, network).items():
+        shutil.copytree(source / NETWORK, folder / leaf, copy_function=os.link)
+    return folder
+
+
+def served_model(repository: Path, mode: str) -> str:
+    """The model that answers most patches in `mode`."""
+    leaf = leaf_name(NETWORK, mode)
+    return leaf if (repository / leaf).is_dir() else NETWORK
 
 
 def options(mode: str) -> AnalyzeOptions:
     """The options by which a request asks for `mode`."""
-    known = {each.name for each in fields(AnalyzeOptions)}
-    return AnalyzeOptions(mode=mode) if "mode" in known else AnalyzeOptions()
+    return AnalyzeOptions(mode=mode)
+
+
+def _leaves(shelf: Shelf, network: str) -> dict[str, Path]:
+    """Leaf's name -> repository that holds its network."""
+    found = {}
+    try:
+        found[leaf_name(NETWORK, FAST)] = shelf.repository(network, "int8")
+    except GateError as error:
+        print(f"no INT8 leaf for {network}: {error}", flush=True)
+    if network != SCOUTING:
+        found[leaf_name(NETWORK, SCOUT)] = shelf.repository(SCOUTING, "fp16")
+    return found

@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from speed import volumes
+from spine_export import stages
 from spine_export.describe import describe
 from spine_export.images import image_of
 from spine_export.networks import Precision, export_trained
@@ -40,6 +41,7 @@ NETWORKS = ("full", "demo")
 FULL_CLASSES = 20
 _WIDTH = re.compile(r"width-(\d+)")
 _SEED = 20
+_TURNING = ("architecture.py", "onnx_file.py", "half_graph.py", "int8.py", "config_files.py")
 _SMOOTHING_VOXELS = 2.0
 _LOGIT_SPREAD = 20.0
 _RIDGE = 1e-3
@@ -65,21 +67,26 @@ class Shelf:
         return read_results_folder(self.results(network))
 
     def repository(self, network: str, precision: Precision) -> Path:
-        """`network` exported in `precision` with the checkout's stages; made anew where those changed."""
-        folder = self.folder / network / f"{precision}-{_code_digest()}"
+        """`network` exported in `precision`, once; its stages are the checkout's, copied on every call."""
+        folder = self.folder / network / f"{precision}-{self._digest(network)}"
         if not (folder / "nnunet").is_dir():
             for old in folder.parent.glob(f"{precision}-*"):
                 shutil.rmtree(old)
             folder.parent.mkdir(parents=True, exist_ok=True)
             trained = self.trained(network)
-            images = [image_of(volumes.small(cache=self.folder), trained.spec, "phantom")]
-            export_trained(
-                trained,
-                repository=folder,
-                precision=precision,
-                calibration=images if precision == "int8" else (),
-            )
+            images = [image_of(volumes.load(volumes.SMALL, cache=self.folder), trained.spec, "phantom")]
+            export_trained(trained, repository=folder, precision=precision, calibration=images)
+        there = [stage for stage in stages.ALL_STAGES if (folder / stage).is_dir()]
+        for path, content in stages.stage_files(there, stages.DEFAULT_NETWORK).items():
+            (folder / path).write_bytes(content)
         return folder
+
+    def _digest(self, network: str) -> str:
+        """Changes with the network's weights, and with the code that turns them into files."""
+        digest = hashlib.sha256((self.results(network) / "fold_0" / CHECKPOINT).read_bytes())
+        for name in _TURNING:
+            digest.update((ROOT / "export" / "src" / "spine_export" / name).read_bytes())
+        return digest.hexdigest()[:12]
 
 
 def tiles(volume: Volume, spec: NetworkSpec) -> int:
@@ -108,15 +115,6 @@ def _kind(network: str) -> tuple[str, int]:
     raise ValueError(f"no network is called {network!r}")
 
 
-def _code_digest() -> str:
-    """Changes when an export may come out otherwise, or when the stages that are copied into it change."""
-    digest = hashlib.sha256()
-    files = [*(ROOT / "export" / "src").rglob("*.py"), *(ROOT / "model_repository").rglob("model.py")]
-    for path in sorted([*files, *(ROOT / "model_repository").rglob("*.pbtxt")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def _write(folder: Path, configuration: str, classes: int, *, cache: Path) -> None:
     """A results folder with the plans of the checkout's demo network and fixed random weights."""
     plans = json.loads((DEMO_RESULTS / "plans.json").read_text())
@@ -125,7 +123,7 @@ def _write(folder: Path, configuration: str, classes: int, *, cache: Path) -> No
     dataset["labels"] = {"background": 0} | {f"band {n}": n for n in range(1, classes)}
     network = _random_network(plans, dataset, configuration)
     spec = describe(plans, dataset, configuration, name="nnunet")
-    _fit_last_layer(network, preprocess(volumes.small(cache=cache), spec).data, spec, classes)
+    _fit_last_layer(network, preprocess(volumes.load(volumes.SMALL, cache=cache), spec).data, spec, classes)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     for name, content in (("plans.json", plans), ("dataset.json", dataset)):
         (folder / name).write_text(json.dumps(content, indent=2))

@@ -9,7 +9,7 @@ from typing import Any
 from tritonclient.grpc import InferenceServerClient
 
 _NS = 1e9
-NETWORK_MODELS = ("nnunet", "nnunet_exact", "nnunet_fast", "scout")
+NETWORK_MODELS = ("nnunet", "nnunet_fast", "nnunet_scout")
 
 
 @dataclass(frozen=True)

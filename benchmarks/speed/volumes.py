@@ -16,7 +16,7 @@ REAL = {
     "lumbar_t2": "lumbar_t2/t2_lumbar.nii.gz",
     "cervical_t2": "cervical_t2/t2_cervicothoracic.nii.gz",
 }
-PHANTOM = "phantom"
+PHANTOM, SMALL = "phantom", "small"
 VOLUMES = (*REAL, PHANTOM)
 _PHANTOM = PhantomConfig(
     seed=900_017,
@@ -27,6 +27,7 @@ _PHANTOM = PhantomConfig(
     fov_mm=(307.2, 307.2, 74.8),
 )
 """512 × 512 × 17 voxels of 0.6 × 0.6 × 4.4 mm: what a lumbar examination sends."""
+_PHANTOMS = {PHANTOM: _PHANTOM, SMALL: SMALL_LUMBAR}
 
 
 class MissingImageError(FileNotFoundError):
@@ -34,18 +35,16 @@ class MissingImageError(FileNotFoundError):
 
 
 def load(name: str, *, cache: Path) -> Volume:
-    """One of `VOLUMES`, voxels (1, Z, Y, X) as stored; the phantom is drawn once and kept in `cache`."""
-    if name == PHANTOM:
-        return _phantom(_PHANTOM, cache / "phantom.npz")
+    """One of `VOLUMES`, or ``small``, a lumbar phantom that one patch covers: voxels (1, Z, Y, X) as stored.
+
+    Phantoms are drawn once and kept in `cache`. MissingImageError where a real image is not there.
+    """
+    if name in _PHANTOMS:
+        return _phantom(_PHANTOMS[name], cache / f"{name}.npz")
     path = DATA / REAL[name]
     if not path.is_file():
         raise MissingImageError(f"{name} is not on this machine (it is looked for at ../shared/data)")
     return read_volume([path])
-
-
-def small(*, cache: Path) -> Volume:
-    """A lumbar phantom that one patch of the network covers."""
-    return _phantom(SMALL_LUMBAR, cache / "small.npz")
 
 
 def larger(volume: Volume, times: int) -> Volume:
