@@ -118,8 +118,61 @@ def test_a_study_whose_connection_breaks_behind_the_gate_stops(
         caller.join()
 
 
-def analyze_many_patches(client: SpineClient, volume: Volume) -> None:
-    client.analyze((volume.voxels, volume.affine), options=MANY_PATCHES)
+def test_cancelled_studies_that_wait_are_dropped_before_work_starts(
+    ask: Ask, server: EmbeddedTriton, volume: Volume
+) -> None:
+    """Two studies keep both processes of `segment`; the third waits, is cancelled, and costs no patch."""
+    callers = [Caller(server.grpc_url, volume) for _ in range(2)]
+    enough = patches_done(ask) + 4
+    wait_for_patches(ask, enough)
+    before = finished(ask, "preprocess")
+    waiting = Caller(server.grpc_url, volume)
+    wait_until(lambda: finished(ask, "preprocess") > before)
+    time.sleep(0.5)
+    waiting.leave()
+    turned_away = finished(ask, "segment")
+    for caller in callers:
+        caller.leave()
+    at_leaving = patches_done(ask)
+    wait_until(lambda: finished(ask, "segment") >= turned_away + 3)
+    time.sleep(2.0)
+    assert patches_done(ask) - at_leaving <= 2 * ONE_MORE
+
+
+def finished(ask: Ask, model: str) -> int:
+    """Requests that a model has answered or refused."""
+    answer = ask.stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model))
+    counted = answer.model_stats[0].inference_stats
+    return int(counted.success.count + counted.fail.count)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60.0
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Caller:
+    """Sends a study of many patches from a thread of its own, until it `leave`s as Ctrl-C does."""
+
+    def __init__(self, url: str, volume: Volume) -> None:
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=lambda: _ignore(lambda: self._send(url, volume)))
+        self._thread.start()
+
+    def _send(self, url: str, volume: Volume) -> None:
+        def look(progress: object) -> None:
+            if self._left.is_set():
+                raise InterruptedError
+
+        with SpineClient(url) as client:
+            client.analyze((volume.voxels, volume.affine), options=MANY_PATCHES, on_progress=look)
+
+    def leave(self) -> None:
+        self._left.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
 
 
 def _ignore(call: Callable[[], object]) -> None:
