@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Load-test a SpineServe server or cluster; ``--help`` lists what can be said. See benchmarks/load/README.md."""
+"""Load-test a SpineServe server or cluster; ``--help`` lists the options. See benchmarks/load/README.md."""
 
 from load.cli import main
 

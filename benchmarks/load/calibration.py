@@ -42,7 +42,7 @@ def measure(target: Target, workload: Workload, samples: Sequence[Sample]) -> Ca
         per_s = count / (time.perf_counter() - began)
     finally:
         sender.client.close()
-    kinds = {sample.kind: [] for sample in samples}
+    kinds: dict[str, list[float]] = {sample.kind: [] for sample in samples}
     for sample, seconds in zip(samples, alone, strict=True):
         kinds[sample.kind].append(seconds)
     return Capacity({kind: statistics.median(each) for kind, each in kinds.items()}, per_s)

@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reliability.outcome_table import markdown
+
 from load import session
+from load.compare import compare, conclusion, read_run, rows
 from load.generator import GeneratorError, join
 from load.session import Settings
 from load.target import Target
@@ -36,9 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, command: str) -> int:
+    if arguments.compare:
+        return _compare(*arguments.compare)
     if arguments.worker_of:
         return _join(arguments)
-    settings = _settings(arguments, arguments.called or command)
+    settings = _settings(arguments, command)
     if arguments.host:
         return _finish(settings)
     from load.embedded import embedded_server  # a machine that only sends has no server
@@ -57,6 +62,12 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
                 server_pid=replica.pid,
             )
         )
+
+
+def _compare(before: Path, after: Path) -> int:
+    differences = compare(read_run(before), read_run(after))
+    print(f"{markdown(rows(differences))}\n\n{conclusion(differences)}", flush=True)
+    return session.PASSED
 
 
 def _finish(settings: Settings) -> int:
@@ -144,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--compress", type=float, metavar="N", help="a day in 1/N of its time, at its own rates")
     add("--capacity", type=float, metavar="PER_HOUR", help="what load 1 is, instead of measuring it")
-    add("--called", help=argparse.SUPPRESS)
+    add("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two folders of results: what changed")
     _add_target(options.add_argument_group("the server; without --host one is started here"))
     _add_workers(options.add_argument_group("more than one process that sends"))
     return options

@@ -1,7 +1,7 @@
 """What Locust runs: users that send volumes over gRPC, by schedule (open loop) or as callers (closed loop).
 
-Started by `load.generator`, once or as a master with workers. Importing Locust patches the process for gevent;
-gRPC has its own switch for that, without which one waiting call stops all users.
+Started by `load.generator`, once or as a master with workers. Importing Locust patches the process for
+gevent; gRPC has its own switch for that, without which one waiting call stops all users.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Process:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.sender = Sender(TASK.target, WORKLOAD, SAMPLES)
+        if problem := self.sender.warm_up():
+            print(f"before the run: {problem}", flush=True)  # the run will show it, in its errors
         self.begins_at = 0.0
         self._begun = gevent.event.Event()
         self._place, self._of = 0, 1
@@ -72,16 +74,19 @@ class Process:
             sending.spawn(self._send, environment, number, arrival.phase, arrival.volume, arrival.due_s)
         sending.join()
 
-    def call(self, environment: Any) -> None:
-        """Closed loop: one volume, now."""
+    def call(self, environment: Any, due_s: float) -> float:
+        """Closed loop: one volume, which was due a pause after the last; when its caller's next is due."""
         self._begun.wait()
-        gevent.sleep(max(0.0, -self.sender.now()))
+        gevent.sleep(max(0.0, due_s - self.sender.now()))
+        phase = phase_at(WORKLOAD.phases, self.sender.now())
         (volume,) = self._random.choices(range(len(SAMPLES)), [sample.weight for sample in SAMPLES])
-        self._send(environment, next(self._numbers), self.phase(), volume, None)
+        self._send(environment, next(self._numbers), phase, volume, due_s)
+        return self.sender.now() + WORKLOAD.phases[phase].think_s
 
-    def phase(self) -> int:
-        """Index of the phase that runs now."""
-        return phase_at(WORKLOAD.phases, self.sender.now())
+    def arrival_s(self) -> float:
+        """When a caller who comes now may begin."""
+        self._begun.wait()
+        return max(0.0, self.sender.now())
 
     def _send(self, environment: Any, number: int, phase: int, volume: int, due_s: float | None) -> None:
         """One volume; it is noted here and in Locust's own statistics."""
@@ -107,15 +112,14 @@ class Sending(User):
     @task
     def send(self) -> None:
         """All arrivals of this process, or one volume."""
-        if not WORKLOAD.is_open:
-            PROCESS.call(self.environment)
-            return
-        PROCESS.play(self.environment)
-        raise StopUser
+        if WORKLOAD.is_open:
+            PROCESS.play(self.environment)
+            raise StopUser
+        self._due_s = PROCESS.call(self.environment, self._due_s)
 
-    def wait_time(self) -> float:
-        """Seconds between an answer and the caller's next volume."""
-        return WORKLOAD.phases[PROCESS.phase()].think_s
+    def on_start(self) -> None:
+        """A caller's first volume is due when the caller comes, or when the run begins."""
+        self._due_s = PROCESS.arrival_s()
 
 
 class Phases(LoadTestShape):

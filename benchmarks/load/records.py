@@ -46,7 +46,7 @@ class Record:
 
     @property
     def latency_s(self) -> float:
-        """From when it was due: a stall of the generator or the server is in it for all that came due then."""
+        """From when it was due: a stall is in it for all that came due meanwhile."""
         return self.done_s - self.due_s
 
     @property

@@ -47,6 +47,10 @@ class Sender:
         self.worker = 0
         self._began = time.perf_counter()
 
+    def warm_up(self) -> str | None:
+        """Connect, and load what the SDK loads late; what is wrong with the server, if anything is."""
+        return self.client.health().problem
+
     def begin(self, in_s: float = 0.0) -> None:
         """The run starts in so many seconds."""
         self._began = time.perf_counter() + in_s

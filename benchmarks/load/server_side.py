@@ -6,6 +6,7 @@ mix.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import urllib.request
@@ -13,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import grpc
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from reliability.processes import tree
 from tritonclient.grpc import service_pb2 as pb
 
 from load.target import Target
@@ -66,7 +69,7 @@ class Watch:
     ----------
     hosts : replicas to ask for statistics, each by its own address; names that stand for several are no use
     metrics_urls : of the same replicas
-    processes : name -> pid, for the CPU time of that process and all below it, where they are on this machine
+    processes : name -> pids on this machine, for the CPU time of those processes and all below them
     """
 
     def __init__(
@@ -74,11 +77,11 @@ class Watch:
         target: Target,
         hosts: Sequence[str],
         metrics_urls: Sequence[str],
-        processes: Mapping[str, int],
+        processes: Mapping[str, Sequence[int]],
     ) -> None:
         self._clients = [target.client(timeout_s=10.0, attempts=1, only=host) for host in hosts]
-        self._urls, self._processes = list(metrics_urls), dict(processes)
-        self._usage = {name: _Usage(pid) for name, pid in processes.items()}
+        self._urls = list(metrics_urls)
+        self._usage = {name: _Usage(pids) for name, pids in processes.items()}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.looks: list[Look] = []
@@ -103,7 +106,8 @@ class Watch:
                 take(look)
             except Exception as error:  # whatever a server that is under test may do to who looks at it
                 look.models.clear() if source == "statistics" else look.gauges.clear()
-                name = f"{source}: {type(error).__name__}"
+                reason = error.code().name if isinstance(error, grpc.RpcError) else type(error).__name__
+                name = f"{source}: {reason}"
                 self.missed[name] = self.missed.get(name, 0) + 1
         look.cpu_s.update({name: usage.seconds() for name, usage in self._usage.items()})
         return look
@@ -153,24 +157,17 @@ def _counters(each: Any) -> Counters:
 
 
 class _Usage:
-    """CPU seconds of a process and all below it, those that have ended meanwhile included."""
+    """CPU seconds of some processes and all below them, those that have ended meanwhile included."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid, self._seen = pid, dict[int, float]()
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids, self._seen = pids, dict[int, float]()
 
     def seconds(self) -> float:
         """Since each was first seen; never less than before."""
-        try:
-            root = psutil.Process(self._pid)
-            processes = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            processes = []
-        for process in processes:
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            self._seen[process.pid] = times.user + times.system
+        for pid in (each for root in self._pids for each in tree(root)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = psutil.Process(pid).cpu_times()
+                self._seen[pid] = times.user + times.system
         return sum(self._seen.values())
 
 

@@ -13,10 +13,13 @@ from typing import Any
 from reliability.outcome_table import machine
 
 from load import slo as objectives
+from load.arrivals import phase_starts
 from load.calibration import Capacity, measure
 from load.generator import Generator
+from load.knee import Point, curve, find_knee, points_as_json
+from load.plots import plot_load, plot_timeline
 from load.records import read_records
-from load.server_side import Look, Watch
+from load.server_side import Watch
 from load.slo import Rule
 from load.summary import Run
 from load.target import Target
@@ -72,13 +75,17 @@ def run(settings: Settings) -> dict[str, Any]:
     outcome = Run(
         workload.scaled(per_s), read_records(settings.results / "records.csv"), watch.looks, begins_at
     )
+    points = curve(outcome.workload.phases, phase_starts(outcome.workload.phases), outcome.records)
     summary = {
         **_about(settings, workload, capacity),
         **outcome.summary(),
+        "curve": points_as_json(points),
+        "knee": find_knee(points),
         "notes": [f"{count} looks at the server failed: {what}" for what, count in watch.missed.items()],
     }
     summary["slo"] = objectives.judge(rules, summary)
-    _keep(settings.results, summary, watch.looks)
+    _keep(settings.results, summary)
+    _draw(settings.results, outcome, points, summary["knee"])
     return summary
 
 
@@ -129,9 +136,9 @@ def _send(settings: Settings, per_s: float) -> tuple[Watch, float]:
     print(f"sending for {task.workload().seconds:.0f} s …", flush=True)
     try:
         generator.start()
-        processes = {f"generator-{n}": process.pid for n, process in enumerate(generator.processes)}
+        processes = {"generator": [process.pid for process in generator.processes]}
         if settings.server_pid is not None:
-            processes["server"] = settings.server_pid
+            processes["server"] = [settings.server_pid]
         with Watch(settings.target, settings.statistics_hosts, settings.metrics_urls, processes) as watch:
             generator.wait()
     finally:
@@ -160,6 +167,12 @@ def _about(settings: Settings, workload: Workload, capacity: Capacity | None) ->
     }
 
 
-def _keep(folder: Path, summary: Mapping[str, Any], looks: Sequence[Look]) -> None:
+def _draw(folder: Path, outcome: Run, points: Sequence[Point], knee: Mapping[str, Any] | None) -> None:
+    plot_timeline(outcome, folder / "timeline.png")
+    if len(points) > 1 and outcome.workload.is_open:
+        plot_load(points, knee, folder / "load.png")
+
+
+def _keep(folder: Path, summary: Mapping[str, Any]) -> None:
     (folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / "summary.md").write_text(summary_text(summary), "utf-8")

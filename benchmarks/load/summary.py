@@ -17,7 +17,10 @@ from load.workload import HOUR_S, Phase, Workload
 
 PERCENTILES = (50, 90, 95, 99)
 LATE_S, LATE_SHARE = 0.25, 0.01
-"""A generator fell behind that sent more than this share of its volumes this much too late, or not at all."""
+"""A generator fell behind that sent more than this share of its volumes (and more than one) this much too
+late, or not at all."""
+SHORT_SHARE = 0.05
+"""A phase fell short where more than this share of its volumes (and more than one) was not answered in it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Run:
             "offered_per_hour": None if due is None else due / seconds * HOUR_S,
             "volumes_per_hour": answered / seconds * HOUR_S,
             "achieved": None if not due else min(1.0, answered / due),
+            "fell_short": due is not None and due - answered > max(1.0, SHORT_SHARE * due),
             "latency_s": distribution([record.latency_s for record in records if record.ok]),
             "wire_s": distribution([record.wire_s for record in records if record.ok]),
             "kinds": self._kinds(records),
@@ -123,7 +127,7 @@ class Run:
             "sent": len(self.records),
             "late": late,
             "late_s": distribution([record.late_s for record in self.records]),
-            "fell_behind": late + missing > LATE_SHARE * max(due, 1),
+            "fell_behind": late + missing > max(1.0, LATE_SHARE * due),
             "workers": len({record.worker for record in self.records}),
         }
 

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from load.target import Target
 from load.workload import Workload, read_workload
@@ -44,5 +45,6 @@ class Task:
     def read(cls) -> Task:
         """The task that the environment names."""
         content = json.loads(Path(os.environ[VARIABLE]).read_text("utf-8"))
-        paths = {name: Path(content.pop(name)) for name in ("workload_path", "cache", "results")}
+        names = ("workload_path", "cache", "results")
+        paths: dict[str, Any] = {name: Path(content.pop(name)) for name in names}
         return cls(**paths, target=Target.from_json(content.pop("target")), **content)

@@ -26,7 +26,7 @@ def summary_text(summary: Figures) -> str:
         "## Where the time went, as the reports say\n\n" + markdown(_stages(summary)),
         _models(summary),
         _busy(summary),
-        "## Objectives\n\n" + markdown(summary["slo"]),
+        "## Objectives\n\n" + markdown([{**each, "value": _value(each["value"])} for each in summary["slo"]]),
         *[f"- {note}" for note in summary["notes"]],
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -41,7 +41,7 @@ def shouts(summary: Figures) -> list[str]:
             f"{generator['late']} OF THEM LATE. THESE FIGURES SAY NOTHING ABOUT THE SERVER: USE MORE WORKERS."
         )
     for each in [overall, *summary["phases"]]:
-        if each["achieved"] is not None and each["achieved"] < 0.95 and not each.get("warm_up"):
+        if each["fell_short"] and not each.get("warm_up"):
             where = each.get("name", "all that is judged")
             purpose = " (MEANT TO)" if each.get("saturates") else ""
             found.append(
@@ -67,8 +67,8 @@ def _before(summary: Figures) -> str:
 
 
 _READING = (
-    "Latency counts from the moment a volume was due, whether it was sent then or not, to the last byte of its "
-    "answer. Achieved: answers that came within the phase, of the volumes that were due in it."
+    "Latency counts from the moment a volume was due, whether it was sent then or not, to the last byte of "
+    "its answer. Achieved: answers that came within the phase, of the volumes that were due in it."
 )
 
 
@@ -185,6 +185,10 @@ def _whole(value: float | None) -> str | None:
 
 def _seconds(value: float | None) -> str | None:
     return None if value is None else f"{value:.2f}"
+
+
+def _value(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3g}"
 
 
 def one_line(summary: Figures) -> str:

@@ -128,7 +128,7 @@ def read_workload(path: Path, *, compress: float | None = None) -> Workload:
 
 
 def read_yaml(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
-    """The content of a YAML file that follows `schema`. Raises `WorkloadError` with the place and the rule."""
+    """The content of a YAML file that follows `schema`. Raises `WorkloadError`: the place and the rule."""
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -206,9 +206,9 @@ def _kind(content: dict[str, Any], number: int, path: Path) -> VolumeKind:
             raise WorkloadError(f"{place}: count belongs to phantom; a folder is one volume")
         folder = (path.parent / Path(content["dicom"]).expanduser()).resolve()
         return VolumeKind(name=content.get("name", f"series {number + 1}"), dicom=folder, **shared)
-    settings = {key: tuple(v) if isinstance(v, list) else v for key, v in content["phantom"].items()}
+    settings: dict[str, Any] = {"seed": 920_000 + 100 * number, "contrast": "t2", **content["phantom"]}
     try:
-        config = PhantomConfig(**{"seed": 920_000 + 100 * number, "contrast": "t2", **settings})
+        config = PhantomConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
     except ValueError as error:
         raise WorkloadError(f"{place}.phantom: {error}") from None
     name = content.get("name", f"{config.region} {number + 1}")
