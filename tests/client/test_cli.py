@@ -143,7 +143,8 @@ def test_segment_prints_the_labels_and_writes_them(serve, folder: Path, tmp_path
 
 def test_options_reach_the_server(serve, folder: Path, capsys) -> None:
     servicer, _ = serve()
-    options = ["--window", "300", "600", "--mirroring", "--step-size", "0.5", "--region", "lumbar"]
+    options = ["--window", "300", "600", "--mirroring", "--step-size", "0.5", "--mode", "fast"]
+    options += ["--region", "lumbar"]
     assert main(["analyze", str(folder), *options, "--url", servicer.url]) == 0
     assert json.loads(input_tensors(servicer.requests[0])["OPTIONS"][4:]) == {
         "region": "lumbar",
@@ -151,6 +152,7 @@ def test_options_reach_the_server(serve, folder: Path, capsys) -> None:
         "window_width": 600.0,
         "mirroring": True,
         "step_size": 0.5,
+        "mode": "fast",
     }
 
 

@@ -15,7 +15,7 @@ from spine_server.options import PROFILES, Profile
 from spine_server.repository import Model, default_repository, read_model
 from spinecore import contract
 from spinecore.network_spec import NetworkSpec
-from spinecore.plan import REGIONS
+from spinecore.plan import MODES, REGIONS
 
 REPOSITORY = default_repository()
 MODELS = sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir())
@@ -167,3 +167,4 @@ def test_the_client_speaks_the_same_contract() -> None:
     assert outputs == client_contract.SEGMENTATION_OUTPUT_DATATYPES
     assert tuple(contract.DTYPES) == client_contract.VOXEL_DTYPES
     assert REGIONS == client_contract.REGIONS
+    assert MODES == client_contract.MODES

@@ -36,6 +36,7 @@ SCHEMA_MAJOR = 1
 REPORT_KIND = "spineserve.report"
 
 REGIONS = ("cervical", "thoracic", "lumbar")
+MODES = ("exact", "default", "fast")
 
 # Label numbers (VerSe / SPINEPS): C1…C7 = 1…7, T1…T12 = 8…19, L1…L6 = 20…25, T13 = 28.
 SACRUM_LABEL = 26

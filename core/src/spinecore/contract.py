@@ -24,7 +24,9 @@ constant_image     all voxels of a channel are equal
 options_…          OPTIONS too long (size), not JSON (json), unknown key (key), bad value (value)
 too_large          the network's grid would have more voxels than the server takes
 memory_limit       a stage would need more memory than the server gives one study
+mode_unavailable   the mode asked for takes a network that this server does not run
 data, plan         an inner tensor that `preprocess` did not write
+run                an inner tensor that `segment` did not write
 patches            an inner tensor that `identify` did not write
 classes            a class map of another size than the volume
 =================  ========================================================================
@@ -34,7 +36,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,7 @@ import numpy.typing as npt
 from spinecore.errors import InputError
 from spinecore.geometry import Affine, Volume, spacing_zyx
 from spinecore.network_spec import NetworkSpec
-from spinecore.plan import MAX_SIDE, MAX_VOXELS, Plan, Prepared
+from spinecore.plan import MAX_NETWORK_VOXELS, MAX_SIDE, MAX_VOXELS, MODES, Plan, Prepared
 from spinecore.plan import Options as Options
 
 MAX_CHANNELS = 16
@@ -100,6 +102,7 @@ DATA = Tensor("DATA", "UINT8", (-1,))
 DATA_SHAPE = Tensor("DATA_SHAPE", "INT64", (4,))
 PLAN = Tensor("PLAN", "BYTES", (1,))
 CLASSES = Tensor("CLASSES", "UINT8", (-1,))
+RUN = Tensor("RUN", "BYTES", (1,))
 FINDINGS = Tensor("FINDINGS", "BYTES", (1,))
 PATCHES = Tensor("PATCHES", "UINT8", (-1,))
 ONE_PATCH = Tensor("PATCHES", "FP32", (MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE))
@@ -120,11 +123,11 @@ MODELS: dict[str, Model] = {
         Model("spine_mri", REQUEST, (LABELS, REPORT)),
         Model("preprocess", REQUEST, (DATA, DATA_SHAPE, PLAN, SECONDS)),
         Model("segmentation", REQUEST, (LABELS,)),
-        Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES, LABELS, SECONDS)),
+        Model("segment", (DATA, DATA_SHAPE, PLAN), (CLASSES, LABELS, RUN, SECONDS)),
         Model("identify", (*REQUEST, CLASSES), (LABELS, PATCHES, FINDINGS, SECONDS)),
         Model("measure_cnn", (ONE_PATCH,), (ONE_HEIGHT, ONE_CANAL_AP), MEASURE_BATCH),
         Model("attendant", (LEFT,), (STATE,)),
-        Model("report", (FINDINGS, PATCHES, *STAGE_SECONDS), (REPORT,)),
+        Model("report", (FINDINGS, PATCHES, replace(RUN, optional=True), *STAGE_SECONDS), (REPORT,)),
     )
 }
 """All models whose tensors do not depend on the network; `network_model` adds the network itself."""
@@ -313,6 +316,44 @@ def encode_classes(classes: Bytes) -> dict[str, AnyArray]:
     """The tensors CLASSES and LABELS from a class map (Z, Y, X), by name: the same bytes, flat and shaped."""
     shaped = np.ascontiguousarray(classes, dtype=np.uint8)
     return {CLASSES.name: shaped.reshape(-1), LABELS.name: shaped}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one volume was segmented, for the report.
+
+    Attributes
+    ----------
+    mode, network : as asked for, and the model that answered
+    tiles, tiles_run, coarse_tiles : that nnU-Net would run, that ran, and that a scout ran to choose them
+    """
+
+    mode: str
+    network: str
+    tiles: int
+    tiles_run: int
+    coarse_tiles: int
+
+    def __post_init__(self) -> None:
+        counts = (self.tiles, self.tiles_run, self.coarse_tiles)
+        names = isinstance(self.network, str) and self.mode in MODES
+        if not names or not all(type(n) is int and 0 <= n <= MAX_NETWORK_VOXELS for n in counts):
+            raise InputError("run", "The tensor RUN is not what `segment` wrote.")
+
+
+def encode_run(run: Run) -> dict[str, AnyArray]:
+    """The tensor RUN, by name."""
+    return {RUN.name: np.array([json.dumps(asdict(run)).encode()], dtype=object)}
+
+
+def decode_run(run: AnyArray | bytes | str | None) -> dict[str, Any] | None:
+    """Read the tensor RUN as the report states it; None where it was left out. InputError ``run``."""
+    if run is None:
+        return None
+    try:
+        return asdict(Run(**json.loads(one_bytes(run))))
+    except (ValueError, TypeError, RecursionError):
+        raise InputError("run", "The tensor RUN is not what `segment` wrote.") from None
 
 
 def decode_classes(classes: Bytes, *, shape_zyx: tuple[int, int, int]) -> Bytes:

@@ -17,6 +17,7 @@ from spinecore.errors import InputError
 from spinecore.geometry import check_orientation
 
 REGIONS = ("cervical", "thoracic", "lumbar")
+MODES = ("exact", "default", "fast")
 MIN_STEP_SIZE = 0.1
 MAX_VOXELS = 2**27
 """Most voxels (over all channels) of an input volume: 512 × 512 × 512."""
@@ -50,6 +51,10 @@ class Options:
         as the network's description says.
     step_size
         Step between tiles as a part of the patch, 0.1 to 1; None takes the network's own.
+    mode
+        ``"exact"``: the network in float32, as nnU-Net runs it; a server offers it or not. ``"default"``: in
+        the precision that its engine is fastest in. ``"fast"``: only tiles where a coarse pass over the whole
+        volume finds something, by a smaller network where there is one.
     """
 
     region: str | None = None
@@ -57,10 +62,13 @@ class Options:
     window_width: float | None = None
     mirroring: bool | None = None
     step_size: float | None = None
+    mode: str = "default"
 
     def __post_init__(self) -> None:
         if self.region is not None and self.region not in REGIONS:
             raise _bad_option("region", f"one of {', '.join(REGIONS)}")
+        if self.mode not in MODES:
+            raise _bad_option("mode", f"one of {', '.join(MODES)}")
         if self.mirroring is not None and not isinstance(self.mirroring, bool):
             raise _bad_option("mirroring", "true or false")
         for name in ("window_center", "window_width", "step_size"):
@@ -108,7 +116,7 @@ class Plan:
         Spacing of the transposed grid before resampling.
     network_spacing_mm, network_shape
         Grid of the prepared data.
-    step_size, mirror_axes
+    step_size, mirror_axes, mode
         How the sliding window runs.
     """
 
@@ -122,6 +130,7 @@ class Plan:
     network_shape: Triple
     step_size: float
     mirror_axes: tuple[int, ...]
+    mode: str = "default"
 
     @property
     def cropped_shape(self) -> Triple:
@@ -180,6 +189,7 @@ class Plan:
             and MIN_STEP_SIZE <= self.step_size <= 1
             and len(set(self.mirror_axes)) == len(self.mirror_axes)
             and set(self.mirror_axes) <= {0, 1, 2}
+            and self.mode in MODES
         )
 
 

@@ -29,7 +29,7 @@ from spinecore.calibration import PLACES, THICK_MM, Calibration, Combined, Sprea
 from spinecore.document import Document
 from spinecore.errors import SpineError
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 KIND = "spineserve.report"
 DISCLAIMER = (
     "Research software, trained on synthetic phantoms. Not a medical device: not for diagnosis, treatment "
@@ -53,6 +53,7 @@ def build_report(
     calibration: Calibration | None = None,
     request_id: str = "",
     timings_s: Mapping[str, float] | None = None,
+    segmentation: Mapping[str, Any] | None = None,
 ) -> Document:
     """The report (JSON-ready) of one volume.
 
@@ -63,6 +64,7 @@ def build_report(
     canal_ap_mm : (N, 1) or (N,)
     models : name, version, sha256 and trained_on of "segmentation" and "measurement"
     calibration : the standard errors of these two networks; None: not known
+    segmentation : mode, network and tiles (`contract.Run`); None: not told
 
     Raises SpineError where there are fewer rows than discs.
     """
@@ -87,6 +89,7 @@ def build_report(
         "calibration": {"phantoms": calibration.phantoms, "discs": calibration.discs}
         if calibration
         else None,
+        "segmentation": dict(segmentation) if segmentation else None,
         "request_id": request_id,
         **document,
         "timings_s": {stage: round(float(s), 4) for stage, s in (timings_s or {}).items()},

@@ -2,36 +2,89 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from spinecore.coarse_pass import MARGIN_MM, Scout, check_scout, cover, scouted, seen, tiles_for
 from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
-from spinecore.plan import MAX_LOGITS, Prepared
+from spinecore.plan import MAX_LOGITS, Prepared, Triple
 from spinecore.restore import restore_classes
 from spinecore.tiling import Network, SlidingWindow, mean_of_folds, predict_mirrored
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How the sliding window went.
+
+    Attributes
+    ----------
+    in_all : tiles that nnU-Net would run
+    run : those that ran
+    coarse : patches that a scout ran to choose them; 0 where there was none
+    """
+
+    in_all: int
+    run: int
+    coarse: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """The class map (Z, Y, X) uint8 on the input grid, and how it came about."""
+
+    classes: npt.NDArray[np.uint8]
+    tiles: Tiles
 
 
 def segment(
     prepared: Prepared, spec: NetworkSpec, network: Network, *, batch_size: int = 1
 ) -> npt.NDArray[np.uint8]:
-    """Class map (Z, Y, X) uint8 of `prepared` on the input grid.
+    """Class map (Z, Y, X) uint8 of `prepared` on the input grid; as `segment_tiles`."""
+    return segment_tiles(prepared, spec, network, batch_size=batch_size).classes
+
+
+def segment_tiles(
+    prepared: Prepared,
+    spec: NetworkSpec,
+    network: Network,
+    *,
+    batch_size: int = 1,
+    scout: Scout | None = None,
+) -> Segmented:
+    """Class map of `prepared` on the input grid, and the tiles that ran.
 
     `network` maps patches (B, C, *patch) float32 to logits (B, folds · K, *patch), B at most `batch_size`;
-    what it raises (a cancelled request, say) goes through. InputError ``data`` if `prepared` was made for
-    another network, ModelError if the network's answer has the wrong shape or is not finite.
+    what it raises (a cancelled request, say) goes through. In the plan's mode ``fast`` a coarse pass chooses
+    the tiles that run (see `coarse_pass`), by the `scout` where there is one.
+
+    InputError ``data`` if `prepared` was made for another network, ModelError if the network's answer has the
+    wrong shape or is not finite.
     """
-    logits = predict_logits(prepared, spec, network, batch_size=batch_size)
-    return restore_classes(logits, prepared.plan, spec)
+    logits, tiles = predict(prepared, spec, network, batch_size=batch_size, scout=scout)
+    return Segmented(restore_classes(logits, prepared.plan, spec), tiles)
 
 
 def predict_logits(
     prepared: Prepared, spec: NetworkSpec, network: Network, *, batch_size: int = 1
 ) -> npt.NDArray[np.float32]:
-    """Merged logits (K, Z', Y', X') of `prepared` on the network's grid; errors as `segment`."""
+    """Merged logits (K, Z', Y', X') of `prepared` on the network's grid; as `segment_tiles`."""
+    return predict(prepared, spec, network, batch_size=batch_size)[0]
+
+
+def predict(
+    prepared: Prepared,
+    spec: NetworkSpec,
+    network: Network,
+    *,
+    batch_size: int = 1,
+    scout: Scout | None = None,
+) -> tuple[npt.NDArray[np.float32], Tiles]:
+    """Merged logits (K, Z', Y', X') on the network's grid, and the tiles that ran; as `segment_tiles`."""
     _check_fits(prepared, spec)
     window = SlidingWindow(
         prepared.data,
@@ -39,13 +92,45 @@ def predict_logits(
         step_size=prepared.plan.step_size,
         num_outputs=spec.network_channels,
     )
-    tiles = iter(window)
-    while batch := list(itertools.islice(tiles, batch_size)):
-        patches = np.stack([patch for _, patch in batch])
-        answers = predict_mirrored(network, patches, prepared.plan.mirror_axes)
-        for (origin, _), logits in zip(batch, answers, strict=True):
-            window.add(origin, logits)
-    return mean_of_folds(window.logits(), spec.folds)
+    run = _Run(window, network, prepared.plan.mirror_axes, batch_size)
+    coarse = 0
+    if prepared.plan.mode == "fast":
+        coarse = _run_fast(run, prepared, spec, scout)
+    else:
+        run(window.origins)
+    return mean_of_folds(window.logits(), spec.folds), Tiles(len(window), len(run.origins), coarse)
+
+
+class _Run:
+    """Runs the network on tiles of a window and merges its answers."""
+
+    def __init__(self, window: SlidingWindow, network: Network, axes: tuple[int, ...], batch: int) -> None:
+        self.window, self.origins = window, list[Triple]()
+        self._network, self._mirror_axes, self._batch_size = network, axes, batch
+
+    def __call__(self, origins: Sequence[Triple]) -> None:
+        """Run the tiles at `origins`, in that order."""
+        for first in range(0, len(origins), self._batch_size):
+            batch = origins[first : first + self._batch_size]
+            patches = np.stack([self.window.patch(origin) for origin in batch])
+            answers = predict_mirrored(self._network, patches, self._mirror_axes)
+            for origin, logits in zip(batch, answers, strict=True):
+                self.window.add(origin, logits)
+        self.origins += origins
+
+
+def _run_fast(run: _Run, prepared: Prepared, spec: NetworkSpec, scout: Scout | None) -> int:
+    """Run the tiles that a coarse pass asks for; the patches that a scout ran for it."""
+    window = run.window
+    if scout is None:
+        run(cover(window))
+        found = seen(window, spec)
+    else:
+        check_scout(scout.spec, spec)
+        found = scouted(prepared, scout, before=[each.start for each in window.inside])
+    margin = MARGIN_MM / np.array(spec.spacing_mm)
+    run(tiles_for(found, window, margin=margin, ran=run.origins))
+    return found.tiles
 
 
 def _check_fits(prepared: Prepared, spec: NetworkSpec) -> None:

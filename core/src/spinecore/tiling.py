@@ -89,11 +89,13 @@ class SlidingWindow:
 
     def __init__(self, data: Single, *, patch: Triple, step_size: float, num_outputs: int) -> None:
         pads = padding(data.shape[1:], patch)
-        self._inside = tuple(slice(p[0], p[0] + n) for p, n in zip(pads, data.shape[1:], strict=True))
+        self.inside = tuple(slice(p[0], p[0] + n) for p, n in zip(pads, data.shape[1:], strict=True))
         self._data = np.pad(data, [(0, 0), *pads]) if any(map(any, pads)) else data
-        self._patch = patch
+        self.patch_size = patch
         z, y, x = self._data.shape[1:]
-        self.origins = tile_origins((z, y, x), patch, step_size)
+        self.shape: Triple = (z, y, x)
+        self.origins = tile_origins(self.shape, patch, step_size)
+        self._merged: list[Triple] = []
         self._sums = np.zeros((num_outputs, z, y, x), dtype=np.float32)
         self._weights = np.zeros((1, z, y, x), dtype=np.float32)
 
@@ -103,14 +105,18 @@ class SlidingWindow:
     def __iter__(self) -> Iterator[tuple[Triple, Single]]:
         """Yield every tile's origin and its patch (C, *patch), a view."""
         for origin in self.origins:
-            yield origin, self._data[(slice(None), *self._tile(origin))]
+            yield origin, self.patch(origin)
+
+    def patch(self, origin: Triple) -> Single:
+        """The patch (C, *patch) of the tile at `origin`, a view."""
+        return self._data[(slice(None), *self._tile(origin))]
 
     def add(self, origin: Triple, logits: npt.NDArray[np.floating[Any]]) -> None:
         """Merge the logits (K, *patch) of the tile at `origin`. Merge tiles in order for repeatable sums."""
-        expected = (len(self._sums), *self._patch)
+        expected = (len(self._sums), *self.patch_size)
         if logits.shape != expected:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
-        importance = gaussian_importance(self._patch)
+        importance = gaussian_importance(self.patch_size)
         tile = (slice(None), *self._tile(origin))
         sums, answers = (*self._sums[tile], self._weights[tile][0]), (*logits, None)
 
@@ -119,19 +125,39 @@ class SlidingWindow:
                 _add_class(sums[number], answers[number], importance)
 
         for_each(merge, range(len(sums)))
+        self._merged.append(origin)
+
+    def foreground(self, *, regions: bool) -> npt.NDArray[np.bool_]:
+        """Where something beats the background in what was merged so far, (Z, Y, X) of the padded volume."""
+        rivals = self._sums if regions else self._sums[1:]
+        least = np.float32(0) if regions else self._sums[0]
+        found = np.zeros(self.shape, dtype=bool)
+        for total in rivals:
+            found |= total > least
+        return found
 
     def logits(self) -> Single:
         """The merged logits (K, Z, Y, X), float32 holding float16's values, on the grid of `data`.
 
-        Call once, when all tiles are in. ModelError if the network gave NaN or infinite values.
+        Call once, when all tiles are in; what none of them covers has logits 0, which is background.
+        ModelError if the network gave NaN or infinite values.
         """
-        inside = (slice(None), *self._inside)
-        merged, weights = self._sums[inside], self._weights[inside][0]
-        for_each(lambda total: _divide(total, weights), merged)
-        return merged
+        covered = (slice(None), *self._covered())
+        weights = self._weights[covered][0]
+        weights[weights == 0] = 1
+        for_each(lambda total: _divide(total, weights), self._sums[covered])
+        return self._sums[(slice(None), *self.inside)]
+
+    def _covered(self) -> tuple[slice, ...]:
+        """The part of the volume in the box around the merged tiles: there is nothing to do elsewhere."""
+        low, high = np.min(self._merged, axis=0), np.max(self._merged, axis=0) + self.patch_size
+        return tuple(
+            slice(max(start, inside.start), min(stop, inside.stop))
+            for start, stop, inside in zip(low, high, self.inside, strict=True)
+        )
 
     def _tile(self, origin: Triple) -> tuple[slice, ...]:
-        return tuple(slice(start, start + side) for start, side in zip(origin, self._patch, strict=True))
+        return tuple(slice(start, start + side) for start, side in zip(origin, self.patch_size, strict=True))
 
 
 def _divide(total: Single, weights: Single) -> None:

@@ -35,9 +35,7 @@ class TritonPythonModel(Stage):
         findings = decode_findings(request.tensor(contract.FINDINGS.name))
         patches = contract.decode_patches(request.tensor(contract.PATCHES.name))[: len(findings["discs"])]
         if len(patches) < len(findings["discs"]):
-            raise InputError(
-                "patches", f"FINDINGS has {len(findings['discs'])} discs, PATCHES {len(patches)}."
-            )
+            raise InputError("patches", f"There are {len(findings['discs'])} discs, {len(patches)} patches.")
         started = time.monotonic()
         heights, diameters = self.measure(patches, request)
         report = build_report(
@@ -47,6 +45,7 @@ class TritonPythonModel(Stage):
             models=self.models,
             calibration=self.calibration,
             request_id=request.id,
+            segmentation=contract.decode_run(request.optional(contract.RUN.name)),
             timings_s=request.stage_seconds() | {"measure": time.monotonic() - started},
         )
         self.metrics.reported(report)

@@ -5,27 +5,41 @@ from collections.abc import Mapping
 from spine_server.model_support import Array, Stage, StageRequest, call_network
 from spine_server.study_memory import study_memory_bytes
 from spinecore import contract
+from spinecore.coarse_pass import Scout
 from spinecore.memory import check_memory
-from spinecore.segmentation import segment
+from spinecore.segmentation import segment_tiles
+from spinecore.tiling import Network
 
 
 class TritonPythonModel(Stage):
-    """DATA, DATA_SHAPE, PLAN -> CLASSES, and the same as LABELS. Logits stay in this process."""
+    """DATA, DATA_SHAPE, PLAN -> CLASSES, the same as LABELS, and RUN. Logits stay in this process."""
 
     def load(self) -> None:
-        """Read the network's description and its name, by which it is called."""
+        """Read the network's description, and which models stand beside it for other modes."""
         self.spec = self.network_spec()
-        self.network = self.parameters["network"]
+        self.networks = self.leaves()
         self.memory = study_memory_bytes()
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Segment one prepared volume; a cancelled request is noticed before each patch."""
 
-        def network(patches: Array) -> Array:
-            request.raise_if_cancelled()
-            return call_network(self.network, {"PATCH": patches}, ["LOGITS"], request=request)["LOGITS"]
+        def caller(name: str) -> Network:
+            def network(patches: Array) -> Array:
+                request.raise_if_cancelled()
+                return call_network(name, {"PATCH": patches}, ["LOGITS"], request=request)["LOGITS"]
+
+            return network
 
         tensors = (request.tensor(each.name) for each in (contract.DATA, contract.DATA_SHAPE, contract.PLAN))
         prepared = contract.decode_prepared(*tensors)
         check_memory(prepared.plan, self.spec, self.memory)
-        return contract.encode_classes(segment(prepared, self.spec, network))
+        mode = prepared.plan.mode
+        name, scout = self.networks.name_for(mode), self.networks.scout
+        found = segment_tiles(
+            prepared,
+            self.spec,
+            caller(name),
+            scout=Scout(scout, caller(self.networks.scout_name)) if scout else None,
+        )
+        run = contract.Run(mode, name, found.tiles.in_all, found.tiles.run, found.tiles.coarse)
+        return contract.encode_classes(found.classes) | contract.encode_run(run)

@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         default="cpu",
         help="OpenVINO on the CPU or TensorRT on a GPU (default: cpu)",
     )
+    add("--exact", action="store_true", help="offer the mode exact: each network in float32 as well")
     add("--host", default="127.0.0.1", help="address for gRPC and metrics (default: 127.0.0.1)")
     add("--monitor-host", metavar="HOST", help="address for metrics and status instead (default: --host's)")
     add(

@@ -17,6 +17,7 @@ from spine_server.control import ModelControl, socket_address
 from spine_server.distribution import find_distribution
 from spine_server.errors import CanaryError, PreconditionError, StartError, StopRequested
 from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
+from spine_server.modes import lay_out_exact
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
 from spine_server.ports import LOOPBACK, with_ports_chosen
@@ -111,6 +112,9 @@ class EmbeddedTriton:
             raise PreconditionError(problems)
         self._token = RunToken()
         try:
+            beside = None
+            if self.options.exact:
+                beside = lay_out_exact(self.run_folder, repository, self.options.profile)
             command = launch.command_line(
                 self.options,
                 executable=distribution.executable,
@@ -118,6 +122,7 @@ class EmbeddedTriton:
                 backends=lay_out_backends(self._token.run_folder, distribution),
                 run_name=self._token.name,
                 control=socket_address(self.run_folder) if self._controlled else None,
+                beside=beside,
             )
             self._spawn(command, launch.environment(distribution, run_folder=self.run_folder))
             entries = entry_models(repository, self.options.profile)

@@ -33,15 +33,18 @@ def command_line(
     backends: Path,
     run_name: str,
     control: str | None = None,
+    beside: Path | None = None,
 ) -> list[str]:
     """Triton's whole command line; every port in `options` has been chosen by now.
 
     `control` is the address of a Unix socket on which models can be loaded anew; None fixes them at start.
+    `beside` is a second model repository.
     """
     command = [
         *_dies_with_us(),
         str(executable),
         f"--model-repository={repository}",
+        *([f"--model-repository={beside}"] if beside else []),
         f"--backend-directory={backends}",
         *_control_arguments(control),
         "--disable-auto-complete-config",

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from spine_server import wire_errors
 from spine_server.callers import Callers
+from spine_server.modes import OVERLAY, Leaves
 from spine_server.stage_metrics import StageMetrics
 from spine_server.tracing import PARAMETER, Tracer
 from spinecore import contract
@@ -149,6 +150,11 @@ class Stage:
     def network_spec(self) -> NetworkSpec:
         """The description of the segmentation network that the parameter `network` names."""
         return NetworkSpec.load(self.model_file(self.parameters["network"], "network.json"))
+
+    def leaves(self) -> Leaves:
+        """The models beside the segmentation network, for the modes of a request."""
+        folders = (self.repository, self.callers.folder / OVERLAY)
+        return Leaves(self.parameters["network"], self.network_spec(), folders)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Triton's entry: answer each request, whatever happens to its neighbours."""

@@ -25,6 +25,7 @@ class ServerOptions:
 
     Attributes
     ----------
+    exact : offer the mode ``exact`` too, by a second instance of each network in float32; it takes memory
     repository : the model repository; None finds the checkout's own (see `repository.default_repository`)
     profile : ``"cpu"`` picks ``configs/cpu.pbtxt`` (OpenVINO), ``"gpu"`` picks ``config.pbtxt`` (TensorRT)
     host : address that gRPC and metrics listen on. HTTP has no TLS and stays on loopback whatever this says
@@ -45,6 +46,7 @@ class ServerOptions:
 
     repository: Path | None = None
     profile: Profile = "cpu"
+    exact: bool = False
     host: str = "127.0.0.1"
     grpc_port: int = FREE_PORT
     http_port: int | None = None

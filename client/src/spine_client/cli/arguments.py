@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spine_client import __version__
-from spine_client._contract import REGIONS, SEGMENTATION_MODEL
+from spine_client._contract import MODES, REGIONS, SEGMENTATION_MODEL
 from spine_client.cli import exit_codes
 from spine_client.config import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from spine_client.dicomweb import is_address
@@ -109,6 +109,9 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         type=float,
         metavar=("CENTER", "WIDTH"),
         help="clip intensities before they are normalised",
+    )
+    command.add_argument(
+        "--mode", choices=MODES, help="exact, as nnU-Net runs it, or fast (default: default)"
     )
     command.add_argument("--mirroring", action="store_true", help="average over mirrored images: slower")
     command.add_argument(

@@ -34,6 +34,7 @@ def options_of(arguments: Namespace) -> AnalyzeOptions:
         window_width=width,
         mirroring=True if arguments.mirroring else None,
         step_size=arguments.step_size,
+        mode=arguments.mode,
     )
 
 
