@@ -87,14 +87,15 @@ def scouted(prepared: Prepared, scout: Scout, *, before: Sequence[int]) -> Found
     )
     for origin, patch in window:
         window.add(origin, scout.network(np.ascontiguousarray(patch[None]))[0])
-    found = without_specks(window.foreground(regions=spec.has_regions)[window.inside], spec.spacing_mm)
+    found = without_specks(window.foreground(regions=spec.has_regions), spec.spacing_mm)
     return Found(_points(found, ratio, before), (_BLOCK + ratio) / 2, len(window))
 
 
 def seen(window: SlidingWindow, spec: NetworkSpec) -> Found:
     """What the network itself has found in the tiles that were merged so far."""
     found = without_specks(window.foreground(regions=spec.has_regions), spec.spacing_mm)
-    return Found(_points(found, np.ones(3), (0, 0, 0)), np.full(3, (_BLOCK + 1) / 2))
+    before = [each.start for each in window.inside]
+    return Found(_points(found, np.ones(3), before), np.full(3, (_BLOCK + 1) / 2))
 
 
 def _points(found: Mask, ratio: Points, before: Sequence[int]) -> Points:

@@ -19,6 +19,8 @@ _PATCH_BYTES = 32 * 4 * 64 * 64 * 32 * _FLOAT
 """Of `identify`: as many patches as the measurement network takes."""
 _PREPROCESS_FINE, _PREPROCESS_COARSE = 5, 6
 """Copies (float32) of the input and of the resampled volume that `preprocess` holds."""
+_FOUND = 4
+"""Copies of one class in `segment` beside the logits: weights, and what the coarse pass looks at."""
 _IDENTIFY_BYTES_PER_VOXEL = 40
 
 
@@ -38,9 +40,10 @@ def segment_bytes(plan: Plan, spec: NetworkSpec) -> int:
     """Of the sliding window, the merged logits and the way back to the input grid."""
     sides = (max(n, p) for n, p in zip(plan.network_shape, spec.patch_size, strict=True))
     padded, patch = math.prod(sides), math.prod(spec.patch_size)
-    held = spec.network_channels + len(spec.channels) + 2
+    volume = math.prod(plan.network_shape)
+    held = (spec.network_channels + _FOUND) * volume + len(spec.channels) * padded
     one_answer = 3 * spec.network_channels * patch
-    return (held * padded + one_answer) * _FLOAT + 2 * math.prod(plan.input_shape) + _SLAB_BYTES
+    return (held + one_answer) * _FLOAT + 2 * math.prod(plan.input_shape) + _SLAB_BYTES
 
 
 def identify_bytes(plan: Plan) -> int:

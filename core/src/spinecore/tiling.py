@@ -96,8 +96,8 @@ class SlidingWindow:
         self.shape: Triple = (z, y, x)
         self.origins = tile_origins(self.shape, patch, step_size)
         self._merged: list[Triple] = []
-        self._sums = np.zeros((num_outputs, z, y, x), dtype=np.float32)
-        self._weights = np.zeros((1, z, y, x), dtype=np.float32)
+        self._sums = np.zeros((num_outputs, *data.shape[1:]), dtype=np.float32)
+        self._weights = np.zeros(data.shape[1:], dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -116,9 +116,10 @@ class SlidingWindow:
         expected = (len(self._sums), *self.patch_size)
         if logits.shape != expected:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
-        importance = gaussian_importance(self.patch_size)
-        tile = (slice(None), *self._tile(origin))
-        sums, answers = (*self._sums[tile], self._weights[tile][0]), (*logits, None)
+        here, kept = self._within(origin)
+        importance = gaussian_importance(self.patch_size)[kept]
+        sums = (*self._sums[(slice(None), *here)], self._weights[here])
+        answers = (*logits[(slice(None), *kept)], None)
 
         def merge(number: int) -> None:
             with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
@@ -128,10 +129,10 @@ class SlidingWindow:
         self._merged.append(origin)
 
     def foreground(self, *, regions: bool) -> npt.NDArray[np.bool_]:
-        """Where something beats the background in what was merged so far, (Z, Y, X) of the padded volume."""
+        """Where something beats the background in what was merged so far, (Z, Y, X) on the grid of `data`."""
         rivals = self._sums if regions else self._sums[1:]
         least = np.float32(0) if regions else self._sums[0]
-        found = np.zeros(self.shape, dtype=bool)
+        found = np.zeros(self._weights.shape, dtype=bool)
         for total in rivals:
             found |= total > least
         return found
@@ -142,19 +143,24 @@ class SlidingWindow:
         Call once, when all tiles are in; what none of them covers has logits 0, which is background.
         ModelError if the network gave NaN or infinite values.
         """
-        covered = (slice(None), *self._covered())
-        weights = self._weights[covered][0]
+        boxes = [self._within(origin)[0] for origin in self._merged]
+        covered = tuple(
+            slice(min(each.start for each in sides), max(each.stop for each in sides))
+            for sides in zip(*boxes, strict=True)
+        )  # there is nothing to do outside the box around the merged tiles
+        weights = self._weights[covered]
         weights[weights == 0] = 1
-        for_each(lambda total: _divide(total, weights), self._sums[covered])
-        return self._sums[(slice(None), *self.inside)]
+        for_each(lambda total: _divide(total, weights), self._sums[(slice(None), *covered)])
+        return self._sums
 
-    def _covered(self) -> tuple[slice, ...]:
-        """The part of the volume in the box around the merged tiles: there is nothing to do elsewhere."""
-        low, high = np.min(self._merged, axis=0), np.max(self._merged, axis=0) + self.patch_size
-        return tuple(
-            slice(max(start, inside.start), min(stop, inside.stop))
-            for start, stop, inside in zip(low, high, self.inside, strict=True)
-        )
+    def _within(self, origin: Triple) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """What of the tile at `origin` is not padding: in voxels of `data`, and in those of the tile."""
+        here, kept = [], []
+        for tile, inside in zip(self._tile(origin), self.inside, strict=True):
+            start, stop = max(tile.start, inside.start), min(tile.stop, inside.stop)
+            here.append(slice(start - inside.start, stop - inside.start))
+            kept.append(slice(start - tile.start, stop - tile.start))
+        return tuple(here), tuple(kept)
 
     def _tile(self, origin: Triple) -> tuple[slice, ...]:
         return tuple(slice(start, start + side) for start, side in zip(origin, self.patch_size, strict=True))

@@ -16,8 +16,8 @@ from spine_server.canary import POLL_S, run_canary, wait_until_live
 from spine_server.control import ModelControl, socket_address
 from spine_server.distribution import find_distribution
 from spine_server.errors import CanaryError, PreconditionError, StartError, StopRequested
+from spine_server.exact_leaf import lay_out_exact
 from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
-from spine_server.modes import lay_out_exact
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
 from spine_server.ports import LOOPBACK, with_ports_chosen
