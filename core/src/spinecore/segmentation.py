@@ -24,13 +24,18 @@ class Tiles:
     Attributes
     ----------
     in_all : tiles that nnU-Net would run
-    run : those that ran
+    origins : (z, y, x) of those that ran, in the padded volume
     coarse : patches that a scout ran to choose them; 0 where there was none
     """
 
     in_all: int
-    run: int
+    origins: tuple[Triple, ...]
     coarse: int = 0
+
+    @property
+    def run(self) -> int:
+        """How many ran."""
+        return len(self.origins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,7 @@ def predict(
         coarse = _run_fast(run, prepared, spec, scout)
     else:
         run(window.origins)
-    return mean_of_folds(window.logits(), spec.folds), Tiles(len(window), len(run.origins), coarse)
+    return mean_of_folds(window.logits(), spec.folds), Tiles(len(window), tuple(run.origins), coarse)
 
 
 class _Run:

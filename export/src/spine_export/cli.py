@@ -17,6 +17,7 @@ from spine_export import __version__
 from spine_export.errors import ExportError
 from spine_export.stages import DEFAULT_CNN, DEFAULT_NETWORK
 from spine_server.errors import ServerError
+from spine_server.modes import LEAVES
 from spinecore.errors import SpineError
 
 EXIT_DONE, EXIT_MISSED, EXIT_NOT_POSSIBLE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -75,6 +76,7 @@ def _add_nnunet(commands: _Commands[argparse.ArgumentParser]) -> None:
     add("--step-size", type=_step_size, default=0.5, metavar="F", help="of the tiles; default: 0.5")
     add("--labels", type=Path, metavar="TABLE.json", help="label name or number -> role in the spine")
     add("--images", type=Path, nargs="+", default=[], metavar="PATH", help="files or folders for the gate")
+    add("--leaf", choices=LEAVES, help="put it beside the network --name, for that mode, or as its scout")
 
 
 def _add_cnn(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -136,9 +138,12 @@ def _nnunet(options: argparse.Namespace) -> int:
         images=options.images,
         version=options.model_version,
         trained_on=options.trained_on,
+        leaf=options.leaf,
     )
     print(f"{done.folder}: {done.size_bytes / 1e6:.1f} MB, {done.difference} (ONNX Runtime and torch)")
-    print(f"runs on {done.engine}; entry models: {', '.join(done.entries)}")
+    print(
+        f"runs on {done.engine}; entry models: {', '.join(done.entries) or 'those of the network beside it'}"
+    )
     if done.lent_cnn:
         print("measure_cnn: SpineServe's demo weights; bring your own by spine-export cnn")
     if not done.comparisons:

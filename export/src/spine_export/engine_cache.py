@@ -33,7 +33,8 @@ from spine_export.tensorrt_engine import (
     find_gpu,
     tensorrt_version,
 )
-from spine_server.repository import Model, read_model
+from spine_server.repository import NETWORK_DESCRIPTION, Model, read_model
+from spinecore.network_spec import NetworkSpec
 
 SIDECAR = "engine.json"
 FORMAT = 1
@@ -93,10 +94,17 @@ def build_engines(
         source = model.folder / VERSION / ONNX_FILE
         if not source.is_file():
             raise ExportError(f"Model {model.name} has no {VERSION}/{ONNX_FILE} to build an engine from.")
+        own = _own_precision(model) or precision
         key = EngineKey(
-            gpu.compute_capability, version, sha256(source), precision, int(model.config.max_batch_size)
+            gpu.compute_capability, version, sha256(source), own, int(model.config.max_batch_size)
         )
         yield _provide(model, key, gpu, cache, workspace_bytes, builder)
+
+
+def _own_precision(model: Model) -> str | None:
+    """``"fp32"`` for a network that was exported so: the mode exact relies on it."""
+    path = model.folder / VERSION / NETWORK_DESCRIPTION
+    return "fp32" if path.is_file() and NetworkSpec.load(path).precision == "fp32" else None
 
 
 def tensorrt_networks(repository: Path) -> list[Model]:

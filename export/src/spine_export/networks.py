@@ -32,6 +32,7 @@ from spine_export.files import sha256
 from spine_export.gate import TOLERANCES, Comparison, compare_on, require
 from spine_export.images import Image, read_images, synthetic_image
 from spine_export.int8 import WEIGHTS_FILE, calibration_patches, image_patches, quantize
+from spine_export.leaves import Mode, as_leaf, is_leaf
 from spine_export.measurement import (
     CNN_INPUT,
     CNN_OUTPUTS,
@@ -91,8 +92,11 @@ def export_nnunet(
     images: Sequence[Path] = (),
     version: str = "1",
     trained_on: str = "",
+    leaf: Mode | None = None,
 ) -> Exported:
     """nnU-Net results folder -> a network in `repository` with its stages and entry models, checked.
+
+    A `leaf` stands beside the network `model` that is there, for one of its modes, and gets neither.
 
     Raises ModelError for a damaged or contradictory results folder, ExportError for what is not supported,
     GateError for a network that misses its tolerance. The repository is as before then.
@@ -119,6 +123,7 @@ def export_nnunet(
         target=target,
         images=given,
         calibration=given,
+        leaf=leaf,
     )
 
 
@@ -130,11 +135,14 @@ def export_trained(
     target: Target = "openvino",
     images: Sequence[Image] = (),
     calibration: Sequence[Image] = (),
+    leaf: Mode | None = None,
 ) -> Exported:
     """As `export_nnunet`, of a results folder that has been read, with images in memory.
 
     `images` are for the gate, `calibration` for INT8.
     """
+    if leaf is not None:
+        trained = as_leaf(trained, leaf, repository=repository, precision=precision)
     model = trained.spec.name
     _check_request(repository, model, precision, target)
     _check_entries(repository, model, trained.spec)
@@ -148,7 +156,7 @@ def export_trained(
         staging.write({f"{model}/{VERSION}/{name}": data for name, data in files.items()})
         staging.write({f"{model}/{VERSION}/{NETWORK_FILE}": spec.to_json().encode()})
         staging.write(_configs(model, content, NETWORK_BATCHING, precision, target))
-        entries = _write_stages(staging, spec)
+        entries = () if leaf else _write_stages(staging, spec)
         lent_cnn = (staging.folder / stages.DEFAULT_CNN).is_dir()
         engine = check_patches(described, staging.folder / model, precision, images[:1])
         comparisons = check_images(described, staging.folder / model, precision, images)
@@ -316,6 +324,8 @@ def _complete_spines(staging: Staging) -> tuple[str, ...]:
     entries = []
     for path in sorted(staging.repository.glob(f"[!.]*/{VERSION}/{NETWORK_FILE}")):
         name = path.parent.parent.name
+        if is_leaf(name, staging.repository):
+            continue
         entry = stages.stage_name(stages.SPINE_ENTRY, name)
         if NetworkSpec.load(path).roles and not (staging.repository / entry).exists():
             _write_missing(staging, stages.SPINE_STAGES, name)

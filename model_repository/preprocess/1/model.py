@@ -16,11 +16,11 @@ class TritonPythonModel(Stage):
     def load(self) -> None:
         """Read the network's description: its axes, spacing and normalisation."""
         self.spec = self.network_spec()
-        self.leaves_beside = self.leaves()
+        self.networks = self.leaves()
         self.memory = study_memory_bytes()
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Prepare one volume."""
         volume, options = request.volume(), request.options()
-        self.leaves_beside.name_for(options.mode)  # a mode that is not offered is refused before any work
+        self.networks.answering(options.mode)  # a mode that is not offered is refused before any work
         return contract.encode_prepared(preprocess(volume, self.spec, options, limit_bytes=self.memory))

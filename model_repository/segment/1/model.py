@@ -15,8 +15,7 @@ class TritonPythonModel(Stage):
     """DATA, DATA_SHAPE, PLAN -> CLASSES, the same as LABELS, and RUN. Logits stay in this process."""
 
     def load(self) -> None:
-        """Read the network's description, and which models stand beside it for other modes."""
-        self.spec = self.network_spec()
+        """Read the descriptions of the network and of those that stand beside it for other modes."""
         self.networks = self.leaves()
         self.memory = study_memory_bytes()
 
@@ -32,12 +31,12 @@ class TritonPythonModel(Stage):
 
         tensors = (request.tensor(each.name) for each in (contract.DATA, contract.DATA_SHAPE, contract.PLAN))
         prepared = contract.decode_prepared(*tensors)
-        check_memory(prepared.plan, self.spec, self.memory)
-        mode = prepared.plan.mode
-        name, scout = self.networks.name_for(mode), self.networks.scout
+        mode, scout = prepared.plan.mode, self.networks.scout
+        name, spec = self.networks.answering(mode)
+        check_memory(prepared.plan, spec, self.memory)
         found = segment_tiles(
             prepared,
-            self.spec,
+            spec,
             caller(name),
             scout=Scout(scout, caller(self.networks.scout_name)) if scout else None,
         )

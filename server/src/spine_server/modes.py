@@ -18,7 +18,7 @@ from pathlib import Path
 from spinecore.errors import InputError, ModelError
 from spinecore.network_spec import NetworkSpec
 
-EXACT, FAST, SCOUT = "exact", "fast", "scout"
+EXACT, FAST, SCOUT = LEAVES = ("exact", "fast", "scout")
 OVERLAY = "exact"
 """Folder of the run folder with the models that `exact_leaf` makes: a second model repository."""
 NETWORK_DESCRIPTION = "network.json"
@@ -37,24 +37,25 @@ class Leaves:
 
     def __init__(self, network: str, spec: NetworkSpec, folders: tuple[Path, ...]) -> None:
         self._network, self._spec = network, spec
-        found = {mode: _described(folders, leaf_name(network, mode)) for mode in (EXACT, FAST, SCOUT)}
-        self._offered = {mode for mode in (EXACT, FAST) if found[mode] is not None}
-        for mode in self._offered:
-            _check_alike(found[mode], spec)
-        self.scout = found[SCOUT]
+        self._offered: dict[str, NetworkSpec] = {}
+        for mode in (EXACT, FAST):
+            if (leaf := _described(folders, leaf_name(network, mode))) is not None:
+                check_alike(leaf, spec)
+                self._offered[mode] = leaf
+        self.scout = _described(folders, leaf_name(network, SCOUT))
         """Description of the scout, or None; its model is `scout_name`."""
         self.scout_name = leaf_name(network, SCOUT)
 
-    def name_for(self, mode: str) -> str:
-        """The model that answers in `mode`; InputError ``mode_unavailable`` where there is none."""
-        if mode in self._offered:
-            return leaf_name(self._network, mode)
+    def answering(self, mode: str) -> tuple[str, NetworkSpec]:
+        """Name and description of the model that answers in `mode`; InputError ``mode_unavailable``."""
+        if (leaf := self._offered.get(mode)) is not None:
+            return leaf_name(self._network, mode), leaf
         if mode == EXACT and self._spec.precision != "fp32":
             raise InputError(
                 "mode_unavailable",
                 "This server does not offer the mode exact; start it with spine-server --exact.",
             )
-        return self._network
+        return self._network, self._spec
 
 
 def _described(folders: tuple[Path, ...], name: str) -> NetworkSpec | None:
@@ -65,7 +66,11 @@ def _described(folders: tuple[Path, ...], name: str) -> NetworkSpec | None:
     return None
 
 
-def _check_alike(leaf: NetworkSpec | None, spec: NetworkSpec) -> None:
-    alike = ("spacing_mm", "patch_size", "transpose_forward", "num_outputs", "folds")
-    if leaf is not None and any(getattr(leaf, name) != getattr(spec, name) for name in alike):
-        raise ModelError(f"The networks {leaf.name!r} and {spec.name!r} stand beside each other but differ.")
+def check_alike(leaf: NetworkSpec, spec: NetworkSpec) -> None:
+    """ModelError where `leaf` cannot answer in place of the network of `spec`."""
+    alike = ("reader", "spacing_mm", "patch_size", "transpose_forward", "num_outputs")
+    if different := [name for name in alike if getattr(leaf, name) != getattr(spec, name)]:
+        raise ModelError(
+            f"The network {leaf.name!r} cannot stand beside {spec.name!r}: they differ in "
+            f"{', '.join(different)}."
+        )
