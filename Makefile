@@ -16,7 +16,7 @@ COUNT  ?= 60
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak bench load sbom audit clean setup setup-dev
+.PHONY: help recovery demo serve test test-slow test-pacs lint format accuracy card parity chart docs fuzz chaos soak bench load plan sbom audit clean setup setup-dev
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench: $(VENV)/.dev ## against nnUNetPredictor: time, memory, agreement (ARGS="-
 
 load: $(VENV)/.dev ## 3 minutes of load on a server started here: where it saturates (WORKLOAD=burst ARGS="--slo FILE")
 	@$(BIN)/python benchmarks/run.py --out $(OUT)/load/run --workload $(or $(WORKLOAD),small) $(ARGS)
+
+plan: $(VENV)/.dev ## replicas, cost and a lost node's harm for a day's studies (ARGS="--studies 5000 --p95 30 --price 2.5")
+	@$(BIN)/python benchmarks/plan.py size --out $(OUT)/plan --times $(or $(TIMES),benchmarks/results/plan-times-2026-11-22.json) $(ARGS)
 
 docs: $(VENV)/.dev ## the client's API reference, from its docstrings
 	@$(BIN)/python scripts/api_reference.py --out $(OUT)/docs

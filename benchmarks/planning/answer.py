@@ -23,7 +23,8 @@ MOST_REPLICAS = 100_000
 @dataclass(frozen=True)
 class Slo:
     """`p95_s`: latency of the answered; `failed`: share that gets no answer after all attempts. Both must
-    hold in the busiest part of the day, with the upper ends of their confidence intervals."""
+    hold in the busiest part of the day; where a number of replicas is looked for, with the upper ends of
+    their confidence intervals."""
 
     p95_s: float
     failed: float = 0.001
@@ -97,13 +98,18 @@ class Answer:
 
 
 def around_peak(site: Site) -> Site:
-    """The busiest part of the day alone, with the part before it, all `detail` spent on it."""
+    """The busiest part of the day alone, with the part before it."""
     weights = site.curve.weights
     busiest, parts = int(np.argmax(weights)), len(weights)
     first = max(0, busiest - 1)
     chosen = weights[first : busiest + 1]
     curve = DayCurve(chosen, site.curve.day_s * len(chosen) / parts)
-    return replace(site, curve=curve, studies=site.studies * sum(chosen) / sum(weights), detail=SEARCH_DETAIL)
+    return replace(
+        site,
+        curve=curve,
+        studies=site.studies * sum(chosen) / sum(weights),
+        detail=min(site.detail, SEARCH_DETAIL),
+    )
 
 
 def smallest(site: Site, slo: Slo, *, seeds: Sequence[int], loss: int = 0) -> int:
@@ -124,7 +130,8 @@ def smallest(site: Site, slo: Slo, *, seeds: Sequence[int], loss: int = 0) -> in
     def enough(count: int) -> bool:
         lost = Loss(_moment(peak.curve), min(loss, count)) if loss else None
         runs = [simulate(peak, count, seed=seed, loss=lost) for seed in seeds]
-        return meets(runs, peak.curve, slo)
+        p95, failed = _at_peak(runs, peak.curve)
+        return p95.upper <= slo.p95_s and failed.upper <= slo.failed
 
     return _first(enough, start=max(1, loss, math.floor(site.busy_at_peak / 2)))
 
@@ -140,12 +147,6 @@ def _first(enough: Callable[[int], bool], *, start: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
-
-
-def meets(runs: Sequence[Run], curve: DayCurve, slo: Slo) -> bool:
-    """Whether the runs together show that the SLO holds at the peak."""
-    p95, failed = _at_peak(runs, curve)
-    return p95.upper <= slo.p95_s and failed.upper <= slo.failed
 
 
 def _at_peak(runs: Sequence[Run], curve: DayCurve) -> tuple[Estimate, Estimate]:
@@ -189,7 +190,7 @@ def assess(
         busy=Estimate.of([run.busy_share for run in runs]),
         replica_hours=Estimate.of(hours),
         cost_per_1000=None if price is None else Estimate.of([_cost(run, price) for run in runs]),
-        meets=meets(runs, site.curve, slo),
+        meets=p95.mean <= slo.p95_s and failed.mean <= slo.failed,
         damage=None if lost is None else damage(runs, lost.at_s, slo),
     )
     return answer, runs

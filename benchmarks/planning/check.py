@@ -35,6 +35,8 @@ LOAD = 0.7
 SEEDS = range(20)
 WITHIN = 0.15
 BURST = 48
+LOUD_CORES = 0.1
+"""More work of others than this, and the run says so."""
 _TIMEOUT_S = 100.0
 FIGURES = ("p95_s", "mean_s", "per_hour", "answered")
 
@@ -64,9 +66,10 @@ def check(samples: Sequence[Sample], out: Path, *, machine: str, seconds: float,
     with tempfile.TemporaryDirectory() as folder, embedded(CORES, Path(folder)) as (replicas, took_s):
         alone = [SpineClient(address(replica), timeout_s=_TIMEOUT_S) for replica in replicas]
         both = SpineClient([address(replica) for replica in replicas], timeout_s=_TIMEOUT_S)
-        servers = Servers(replicas, alone, both)
+        servers, others = Servers(replicas, alone, both), _OtherWork(replicas)
         print(f"two servers are ready, after {took_s[0]:.0f} and {took_s[1]:.0f} s", flush=True)
         times = _service_times(servers, samples, topology, machine, float(np.mean(took_s)), rounds)
+        _warn(others.cores())
         rows = [
             _row(case, servers, samples, topology, times)
             for case in _cases(LOAD / times.mean_s, seconds, samples)
@@ -158,6 +161,7 @@ def _row(
     foreign = others.cores()
     runs = predict(case, samples, topology, times)
     row: dict[str, Any] = {"case": case.name, "sent": len(case.schedule.due_s), "other_work_cores": foreign}
+    row["failures"] = dict(real.failures)
     held = True
     for name in FIGURES:
         value, predicted = _figure(real, name), Estimate.of([_figure(run, name) for run in runs])
@@ -166,6 +170,7 @@ def _row(
         held = held and (name not in case.judged or abs(off) <= WITHIN)
     row |= {"judged": case.judged, "held": held}
     print(_line(row), flush=True)
+    _warn(foreign)
     return row
 
 
@@ -209,6 +214,14 @@ class _OtherWork:
         pids = [psutil.Process().pid, *(pid for replica in self._replicas for pid in tree(replica.pid))]
         times = [psutil.Process(pid).cpu_times() for pid in pids]
         return float(sum(each.user + each.system for each in times))
+
+
+def _warn(cores: float) -> None:
+    if cores > LOUD_CORES:
+        print(
+            f"WARNING: other work kept {cores:.2f} cores busy meanwhile; these figures do not count",
+            flush=True,
+        )
 
 
 def _busy_s() -> float:

@@ -186,7 +186,7 @@ def _size_options(parser: argparse.ArgumentParser) -> None:
         ("replace", "until a lost pod is made anew"),
     ):
         add(f"--{name}-s", type=float, help=f"seconds: {what} (default: {getattr(Delays(), f'{name}_s'):g})")
-    add("--seeds", type=int, default=3, help="runs of each fleet (default: 3)")
+    add("--seeds", type=int, default=5, help="runs of each fleet (default: 5)")
     add("--detail", type=int, default=20_000, help="studies that one run simulates at most (default: 20000)")
     add("--out", type=Path, default=Path("out/plan"))
 

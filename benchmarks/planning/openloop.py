@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +43,15 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Of each volume: seconds from when it was due to its end, and whether it was answered."""
+    """Of each volume: seconds from when it was due to its end, and whether it was answered.
+
+    `failures`: why others were not, and how often.
+    """
 
     schedule: Schedule
     latency_s: Times
     answered: npt.NDArray[np.bool_]
+    failures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def p95_s(self) -> float:
@@ -70,13 +75,13 @@ def play(client: SpineClient, schedule: Schedule, samples: Sequence[Sample]) -> 
     once = client.with_options(retry=RetryPolicy(max_attempts=1))
     began = time.perf_counter() + 0.2
 
-    def send(due_s: float, which: int) -> tuple[float, bool]:
+    def send(due_s: float, which: int) -> tuple[float, str]:
         try:
             once.analyze(samples[which].volume)
-            answered = True
-        except SpineClientError:
-            answered = False
-        return time.perf_counter() - began - due_s, answered
+            failure = ""
+        except SpineClientError as error:
+            failure = f"{type(error).__name__}: {error.message}"
+        return time.perf_counter() - began - due_s, failure
 
     with ThreadPoolExecutor(CALLERS) as pool:
         waiting = []
@@ -84,5 +89,6 @@ def play(client: SpineClient, schedule: Schedule, samples: Sequence[Sample]) -> 
             time.sleep(max(0.0, began + due_s - time.perf_counter()))
             waiting.append(pool.submit(send, float(due_s), int(which)))
         ended = [each.result() for each in waiting]
-    latency, answered = zip(*ended, strict=True)
-    return Outcome(schedule, np.array(latency), np.array(answered))
+    latency, failures = zip(*ended, strict=True)
+    answered = np.array([not failure for failure in failures])
+    return Outcome(schedule, np.array(latency), answered, Counter(filter(None, failures)))

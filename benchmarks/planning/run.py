@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,11 @@ class Site:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     per_host: int = 1
     detail: int = 20_000
+
+    @cached_property
+    def ways(self) -> Ways:
+        """The ways that its studies take."""
+        return Ways(self.times, self.topology)
 
     @property
     def busy_at_peak(self) -> float:
@@ -135,7 +141,7 @@ def simulate(
         arrivals, volumes = site.curve.arrivals(site.studies, rng, every=every), None
     else:
         (arrivals, volumes), simulated, every = schedule, replicas, 1.0
-    ways = Ways(site.times, site.topology).draw(len(arrivals), rng, volumes=volumes)
+    ways = site.ways.draw(len(arrivals), rng, volumes=volumes)
     day = _Day(site, simulated, every, rng, arrivals, ways)
     if scaling is not None:
         day.scale(Autoscaler(scaling), scaling, replicas)
