@@ -24,7 +24,7 @@ from scipy.stats import mannwhitneyu
 from load.records import Record, read_records
 from load.workload import HOUR_S, WorkloadError
 
-_DRAWS, _SEED = 10_000, 3
+_DRAWS, _SEED = 4000, 3
 _LEVEL = 0.05
 _BLOCKS = 10
 """A phase is cut into about so many stretches; fewer volumes than twice that are not compared."""

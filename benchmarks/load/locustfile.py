@@ -7,7 +7,7 @@ gevent; gRPC has its own switch for that, without which one waiting call stops a
 from __future__ import annotations
 
 # ruff: noqa: E402, I001 - Locust first: it patches what everything else imports
-from locust import LoadTestShape, User, events, task
+from locust import LoadTestShape, User, events, runners, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -36,6 +36,9 @@ LEAD_S = 2.0
 """Between the order to begin and the first arrival, so that every worker has its users by then."""
 TASK = Task.read()
 WORKLOAD = TASK.workload()
+LATEST_S = WORKLOAD.seconds + WORKLOAD.timeout_s + 10.0
+"""By then every request has met its deadline."""
+runners.WORKER_REPORT_INTERVAL = 1.0
 SAMPLES = samples_of(WORKLOAD.volumes, TASK.cache)
 
 
@@ -51,8 +54,10 @@ class Process:
         if problem := self.sender.warm_up():
             print(f"before the run: {problem}", flush=True)  # the run will show it, in its errors
         self.begins_at = 0.0
+        self.idle_workers: dict[str, bool] = {}
         self._begun = gevent.event.Event()
         self._place, self._of = 0, 1
+        self._under_way = 0
 
     def begin(self, at: float, place: int = 0, of: int = 1) -> None:
         """The run begins at a moment of the wall clock."""
@@ -68,7 +73,9 @@ class Process:
         self._begun.wait()
         sending = gevent.pool.Group()
         arrivals = schedule(WORKLOAD, [sample.weight for sample in SAMPLES])
-        for number in range(self._place, len(arrivals), self._of):
+        mine = range(self._place, len(arrivals), self._of)
+        self._under_way = len(mine)
+        for number in mine:
             arrival = arrivals[number]
             gevent.sleep(max(0.0, arrival.due_s - self.sender.now()))
             sending.spawn(self._send, environment, number, arrival.phase, arrival.volume, arrival.due_s)
@@ -76,8 +83,10 @@ class Process:
 
     def call(self, environment: Any, due_s: float) -> float:
         """Closed loop: one volume, which was due a pause after the last; when its caller's next is due."""
-        self._begun.wait()
         gevent.sleep(max(0.0, due_s - self.sender.now()))
+        if self.sender.now() >= WORKLOAD.seconds:
+            raise StopUser
+        self._under_way += 1
         phase = phase_at(WORKLOAD.phases, self.sender.now())
         (volume,) = self._random.choices(range(len(SAMPLES)), [sample.weight for sample in SAMPLES])
         self._send(environment, next(self._numbers), phase, volume, due_s)
@@ -88,10 +97,18 @@ class Process:
         self._begun.wait()
         return max(0.0, self.sender.now())
 
+    @property
+    def idle(self) -> bool:
+        """Whether the run is over and every answer is there: of this process, or of all workers."""
+        if self.idle_workers:
+            return all(self.idle_workers.values())
+        return self._begun.is_set() and self.sender.now() >= WORKLOAD.seconds and self._under_way == 0
+
     def _send(self, environment: Any, number: int, phase: int, volume: int, due_s: float | None) -> None:
         """One volume; it is noted here and in Locust's own statistics."""
         record = self.sender.send(number, phase, volume, due_s)
         self.records.append(record)
+        self._under_way -= 1
         failure = None if record.ok else RuntimeError(f"{record.outcome} {record.code}".strip())
         environment.events.request.fire(
             request_type=WORKLOAD.phases[phase].name,
@@ -123,12 +140,13 @@ class Sending(User):
 
 
 class Phases(LoadTestShape):
-    """How many users there are: as many as processes, or as the phase has callers. Ends the run."""
+    """How many users there are: as many as processes, or as the phase has callers. Ends the run, once all
+    answers are in: Locust itself would not wait for those that its workers still wait for."""
 
     def tick(self) -> tuple[int, float] | None:
         """Users, and how many to start per second; None when the last phase is over."""
         elapsed_s = time.time() - PROCESS.begins_at if PROCESS.begins_at else 0.0
-        if elapsed_s >= WORKLOAD.seconds:
+        if elapsed_s >= WORKLOAD.seconds and (PROCESS.idle or elapsed_s >= LATEST_S):
             return None
         callers = WORKLOAD.phases[phase_at(WORKLOAD.phases, elapsed_s)].callers
         users = callers or max(1, getattr(self.runner, "worker_count", 1))
@@ -169,9 +187,11 @@ def _on_quitting(environment: Any, **_: Any) -> None:
 
 
 def _hand_over(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    data["idle"] = PROCESS.idle
     data["records"] = [asdict(record) for record in PROCESS.records]
     PROCESS.records.clear()
 
 
 def _take_over(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    PROCESS.idle_workers[client_id] = data.get("idle", False)
     PROCESS.records.extend(Record(**each) for each in data.get("records", []))

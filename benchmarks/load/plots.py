@@ -56,6 +56,8 @@ def plot_timeline(run: Run, path: Path) -> None:
             axis.axvline(start, color="lightgrey", lw=0.8, zorder=0)
             if axis is axes[0]:
                 axis.annotate(phase.name, (start, 1.01), xycoords=("data", "axes fraction"), fontsize=7)
+    ends = [run.workload.seconds, *(record.done_s for record in run.records)]
+    axes[-1].set_xlim(0.0, 1.02 * max(ends))
     axes[-1].set_xlabel("seconds after the start")
     _finish(figure, axes, path)
 

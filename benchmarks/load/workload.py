@@ -172,7 +172,8 @@ def _phase(content: dict[str, Any], number: int) -> Phase:
 
 def _day(content: dict[str, Any]) -> list[Phase]:
     """The hours of a day, each shortened by `compress`. The rates stay as they are: the server is as busy as
-    on that day, for a shorter time."""
+    on that day, for a shorter time. With `peak_load` the curve keeps its form, and the busiest hour is that
+    multiple of what the server can do: the day of a site that a server of this size belongs to."""
     first, last = content.get("from_hour", 0), content.get("to_hour", DAY_H)
     if first >= last:
         raise WorkloadError(f"day: from_hour ({first}) must come before to_hour ({last})")
@@ -180,9 +181,11 @@ def _day(content: dict[str, Any]) -> list[Phase]:
     if sum(shares[first:last]) <= 0:
         raise WorkloadError("day.hours: nothing is sent between from_hour and to_hour")
     seconds = HOUR_S / content.get("compress", 1.0)
-    rates = [content["studies"] * share / sum(shares) / HOUR_S for share in shares]
+    relative = "peak_load" in content
+    unit = content["peak_load"] / max(shares) if relative else content["studies"] / sum(shares) / HOUR_S
+    levels = [unit * share for share in shares]
     return [
-        Phase(name=f"{hour:02d}:00", seconds=seconds, level=(rates[hour], rates[hour]))
+        Phase(name=f"{hour:02d}:00", seconds=seconds, level=(levels[hour], levels[hour]), relative=relative)
         for hour in range(first, last)
     ]
 

@@ -1,0 +1,201 @@
+"""Whole runs: Locust as its own processes, against a slow server and against the real one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from load import session
+from load.cli import main
+from load.records import read_records
+from load.session import Settings
+from load.target import Target
+from load.volumes import samples_of
+from load.workload import WorkloadError, read_workload
+
+from spine_client import Volume
+from spine_client._protocol import build_request, spine_entry
+from spine_client.options import AnalyzeOptions
+from spine_server import EmbeddedTriton
+from spinecore.phantom import PhantomConfig, make_phantom
+from spinecore.phantom.io import write_dicom
+
+from .conftest import ROOT, SlowTriton
+
+TINY = "{region: lumbar, spacing_mm: [8, 4, 4], fov_mm: [150, 130, 64], orientation: PIR}"
+SMALL = "{region: lumbar, spacing_mm: [4, 1.25, 1.25], fov_mm: [150, 130, 64], orientation: PIR}"
+SECRET = "Ixworth"
+
+
+def written(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text("\n".join([f"name: {name}", *lines]) + "\n", "utf-8")
+    return path
+
+
+def run(*words: Any) -> subprocess.CompletedProcess[str]:
+    places = ["--cache", Path(words[-1]).parent / "cache"]
+    command = [sys.executable, ROOT / "benchmarks" / "run.py", *words, *places]
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, check=False)
+
+
+def secret_series(folder: Path) -> Path:
+    """A DICOM series whose folder, file names and headers hold a name."""
+    target = folder / SECRET
+    config = PhantomConfig(seed=1, region="lumbar", spacing_mm=(8, 4, 4), fov_mm=(150, 130, 64))
+    for path in write_dicom(make_phantom(config), target):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName, dataset.StudyDescription, dataset.PatientID = SECRET, SECRET, SECRET
+        dataset.save_as(path.with_name(f"{SECRET}-{path.name}"))
+        path.unlink()
+    return target
+
+
+def test_two_workers_keep_the_schedule_overlap_and_tell_nobodys_name(
+    slow_server: Callable[[float], SlowTriton], tmp_path: Path
+) -> None:
+    """8 volumes per second, each of which takes a second: 8 at a time, of which each worker has 4."""
+    server, out = slow_server(1.0), tmp_path / "results"
+    volumes = f"volumes: [{{phantom: {TINY}}}, {{dicom: {secret_series(tmp_path)}}}]"
+    phases = "phases: [{name: even, for_s: 4, rate_per_hour: 28800}]"
+    workload = written(tmp_path, "even", "arrivals: even", volumes, phases)
+    done = run(
+        "--host", server.url, "--workload", workload, "--workers", 2, "--out", out, "--cache", tmp_path / "c"
+    )
+    assert done.returncode == session.PASSED, done.stdout + done.stderr
+    records = read_records(out / "records.csv")
+    assert len(records) == 32 and all(record.ok for record in records)
+    assert {record.worker for record in records} == {0, 1} and sorted(r.number for r in records) == [
+        *range(32)
+    ]
+    assert server.most >= 6
+    assert np.percentile([record.latency_s for record in records], 50) == pytest.approx(1.0, abs=0.3)
+    for name in ("summary.md", "summary.json", "timeline.png", "locust.html", "locust_stats.csv"):
+        assert (out / name).stat().st_size > 100, name
+    _same_requests_as_the_sdk(server, read_workload(workload).volumes, tmp_path / "cache")
+    for path in out.rglob("*"):
+        content = path.read_bytes()
+        assert SECRET.encode() not in content or path.name == "task.json", path.name
+    assert SECRET not in done.stdout + done.stderr and not any(
+        SECRET.encode() in wire for wire in server.wire
+    )
+
+
+def _same_requests_as_the_sdk(server: SlowTriton, kinds: Any, cache: Path) -> None:
+    expected = {
+        tuple(build_request(spine_entry(), sample.volume, AnalyzeOptions(), "x").raw_input_contents)
+        for sample in samples_of(kinds, cache)
+    }
+    assert {tuple(request.raw_input_contents) for request in server.requests} == expected
+
+
+def test_the_real_server_says_where_the_time_went(server: EmbeddedTriton, tmp_path: Path) -> None:
+    """Two callers in a closed loop; what Triton counts is joined with what they saw."""
+    phases = "phases: [{name: two, for_s: 5, callers: 2}]"
+    assert server.metrics_url is not None and server.pid is not None
+    summary = session.run(
+        Settings(
+            workload_path=written(tmp_path, "real", f"volumes: [{{phantom: {SMALL}}}]", phases),
+            target=Target(hosts=(server.grpc_url,)),
+            statistics_hosts=[server.grpc_url],
+            metrics_urls=[server.metrics_url],
+            server_pid=server.pid,
+            results=tmp_path / "results",
+            cache=tmp_path / "cache",
+            command="test",
+        )
+    )
+    overall = summary["overall"]
+    assert overall["ok"] == overall["sent"] >= 2 and overall["intended"] is None
+    assert sum(overall["stages_s"].values()) < overall["wire_s"]["mean"] < overall["latency_s"]["mean"]
+    models = overall["server"]["models"]
+    assert 1 <= models["segment"]["requests"] <= overall["sent"]
+    assert models["nnunet"]["compute_ms"] > 0 and models["segment"]["queue_ms"] > 0
+    busy = overall["server"]["use"]
+    assert 0 < busy["cpu"] <= 1 and busy["cores_server"] > busy["cores_generator"] > 0
+    assert summary["notes"] == [] and session.exit_code(summary) == session.PASSED
+
+
+def test_a_run_that_falls_short_fails(slow_server: Callable[[float], SlowTriton], tmp_path: Path) -> None:
+    """A server that hardly answers: nothing in time, so the run fails and says so in capitals."""
+    server = slow_server(6.0)
+    phases = "phases: [{name: rush, for_s: 2, rate_per_hour: 7200}]"
+    workload = written(tmp_path, "rush", "timeout_s: 1", f"volumes: [{{phantom: {TINY}}}]", phases)
+    done = run(
+        "--host", server.url, "--workload", workload, "--out", tmp_path / "results", "--cache", tmp_path / "c"
+    )
+    assert done.returncode == session.MISSED
+    assert "ACHIEVED 0 OF" in done.stdout and "| DeadlineExceeded |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workload", "nothing"], "there is no workload 'nothing'; there are "),
+        (["--compare", "a", "b"], "a is not a folder with the results of a run"),
+        (["--host", "h:1", "--workload", "small", "--compress", "2"], "only a day can be compressed"),
+        (["--workload", "TINY", "--host", "h:1", "--api-key-env", "NOT_THERE"], "NOT_THERE holds no API key"),
+        (
+            ["--workload", "TINY", "--host", "h:1", "--tls-ca", "nowhere.pem"],
+            "a certificate or key file cannot be read",
+        ),
+    ],
+)
+def test_wrong_use_is_said_in_a_sentence(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = written(tmp_path, "tiny", f"volumes: [{{phantom: {TINY}}}]", "phases: [{for_s: 1, load: 1}]")
+    words = [str(tiny) if word == "TINY" else word for word in words]
+    places = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    assert main([*places, *words]) == session.WRONG_USE
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    workload = written(tmp_path, "x", f"volumes: [{{phantom: {TINY}}}]", "phases: [{for_s: 1, callers: 1}]")
+    assert main(["--host", "h:1", "--workload", str(workload), "--out", str(tmp_path)]) == session.WRONG_USE
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_phantoms_are_made_once_and_the_same_again(tmp_path: Path) -> None:
+    kinds = read_workload(
+        written(
+            tmp_path, "x", f"volumes: [{{count: 2, phantom: {TINY}}}]", "phases: [{for_s: 1, callers: 1}]"
+        )
+    ).volumes
+    first, again = samples_of(kinds, tmp_path), samples_of(kinds, tmp_path)
+    assert [sample.weight for sample in first] == [0.5, 0.5]
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one.volume.voxels, other.volume.voxels)
+    assert not np.array_equal(first[0].volume.voxels, first[1].volume.voxels)
+
+
+def test_of_a_dicom_series_only_voxels_and_geometry_are_kept(tmp_path: Path) -> None:
+    series = secret_series(tmp_path)
+    place = written(tmp_path, "x", f"volumes: [{{dicom: {series.name}}}]", "phases: [{for_s: 1, callers: 1}]")
+    (sample,) = samples_of(read_workload(place).volumes, tmp_path)
+    assert isinstance(sample.volume, Volume) and sample.volume.frames == () and sample.kind == "series 1"
+    for path in series.iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(WorkloadError) as caught:
+        samples_of(read_workload(place).volumes, tmp_path)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_server_is_started_where_none_is_named(tmp_path: Path) -> None:
+    """As `make load`, for a few seconds: loads are multiples of what the server turns out to do."""
+    phases = "phases: [{name: low, for_s: 15, load: 0.4}, {name: high, for_s: 10, load: 2, saturates: true}]"
+    workload = written(tmp_path, "own", f"volumes: [{{phantom: {SMALL}}}]", phases)
+    done = run("--workload", workload, "--out", tmp_path / "results")
+    summary = json.loads((tmp_path / "results" / "summary.json").read_text("utf-8"))
+    assert summary["capacity"]["per_hour"] > 0 and not summary["generator"]["fell_behind"]
+    assert done.returncode in (session.PASSED, session.MISSED)
