@@ -191,7 +191,7 @@ def assess(
         replica_hours=Estimate.of(hours),
         cost_per_1000=None if price is None else Estimate.of([_cost(run, price) for run in runs]),
         meets=p95.mean <= slo.p95_s and failed.mean <= slo.failed,
-        damage=None if lost is None else damage(runs, lost.at_s, slo),
+        damage=None if lost is None else damage(runs, lost, slo),
     )
     return answer, runs
 
@@ -206,14 +206,15 @@ def _cost(run: Run, price: float) -> float:
     return price * run.replica_hours / (float(run.answered.sum()) * run.every) * 1000.0
 
 
-def damage(runs: Sequence[Run], at_s: float, slo: Slo) -> Damage:
-    """What the studies that came in the hour after `at_s` suffered."""
+def damage(runs: Sequence[Run], loss: Loss, slo: Slo) -> Damage:
+    """What the studies that came in the hour after `loss` suffered."""
     failed, late, recovered = [], [], []
     for run in runs:
-        after = run.between(at_s, at_s + 3600.0)
-        failed.append(float(np.sum(after & ~run.answered)) * run.every)
-        late.append(float(np.sum(after & run.answered & (run.latency_s > slo.p95_s))) * run.every)
-        recovered.append(recovery_s(run, at_s, slo))
+        after = run.between(loss.at_s, loss.at_s + 3600.0)
+        each = min(run.every, float(loss.count))  # a loss of less than one simulated replica is one
+        failed.append(float(np.sum(after & ~run.answered)) * each)
+        late.append(float(np.sum(after & run.answered & (run.latency_s > slo.p95_s))) * each)
+        recovered.append(recovery_s(run, loss.at_s, slo))
     return Damage(Estimate.of(failed), Estimate.of(late), Estimate.of(recovered))
 
 

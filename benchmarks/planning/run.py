@@ -20,7 +20,9 @@ from spine_client import RetryPolicy
 from spine_client.config import DEFAULT_TIMEOUT_S
 
 SMALLEST_FLEET = 8
-"""Of an autoscaled fleet at least so many replicas are simulated, or rounding would show."""
+"""Of an autoscaled fleet at least so many replicas are simulated at the peak, or rounding would show."""
+FINEST_LOSS = 20
+"""A loss of less than one in so many is simulated as one in so many: cautious, and quick."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ def _thinned(
     """How many replicas are simulated, and for how many each stands."""
     every = max(1.0, site.studies / site.detail)
     if loss is not None:
-        every = min(every, float(loss.count))
+        every = min(every, max(loss.count, replicas / FINEST_LOSS, site.busy_at_peak / FINEST_LOSS))
     if scaling is None:
         simulated = max(1, min(replicas, round(replicas / every)))
         return simulated, replicas / simulated
