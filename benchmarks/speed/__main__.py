@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speed import compare as comparison
-from speed import concurrency, growth, plots
+from speed import concurrency, growth, modes, plots
 from speed.compare import Setting
 from speed.machine import cores, kind
 from speed.networks import NETWORKS, Shelf
@@ -22,8 +22,10 @@ from speed.report import report
 from speed.results import Store
 from speed.volumes import SMALL, VOLUMES, MissingImageError
 
-PARTS = ("compare", "growth", "concurrency")
+PARTS = ("prepare", "compare", "growth", "concurrency")
 MINUTES = {
+    ("prepare", "demo"): 1.5,
+    ("prepare", "full"): 5.0,
     ("compare", "demo"): 2.5,
     ("compare", "full"): 7.5,
     ("growth", "demo"): 6.0,
@@ -31,6 +33,8 @@ MINUTES = {
     ("concurrency", "full"): 4.0,
 }
 """Rough duration of a part on 2 cores with AVX512-BF16: `compare` of each volume at 3 rounds."""
+_CROWDED = "lumbar_t2"
+"""What four clients send at once."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,22 +55,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(part: str, setting: Setting, chosen: argparse.Namespace) -> None:
-    if part == "growth":
-        return growth.measure(setting, fresh=chosen.fresh)
+    if part == "prepare":
+        _prepare(setting, chosen)
+    elif part == "growth":
+        growth.measure(setting, fresh=chosen.fresh)
+    else:
+        for network in chosen.network:
+            for volume in chosen.volume if part == "compare" else (_CROWDED,):
+                _measure(part, setting, network, volume, chosen)
+
+
+def _prepare(setting: Setting, chosen: argparse.Namespace) -> None:
+    """Export what the other parts would export on their way, so that measuring can start at once."""
     for network in chosen.network:
-        for volume in chosen.volume if part == "compare" else ("lumbar_t2",):
-            name = f"{network}-{volume}"
-            if chosen.fresh:
-                setting.store.forget(part, name)
-            _say(f"{part}: {network} network on {volume}")
-            try:
-                if part == "compare":
-                    comparison.compare(setting, network, volume)
-                else:
-                    concurrency.measure(setting, network, volume, count=chosen.soak)
-            except MissingImageError as error:
-                _say(f"left out: {error}")
-    return None
+        for mode in modes.MODES:
+            _say(f"prepare: {network} network, mode {mode}")
+            modes.repository(setting.shelf, network, mode)
+    for classes in growth.CLASSES if "demo" in chosen.network else ():
+        _say(f"prepare: {classes} classes")
+        modes.repository(setting.shelf, f"width-{classes}", growth.MODE)
+
+
+def _measure(part: str, setting: Setting, network: str, volume: str, chosen: argparse.Namespace) -> None:
+    if chosen.fresh:
+        setting.store.forget(part, f"{network}-{volume}")
+    _say(f"{part}: {network} network on {volume}")
+    try:
+        if part == "compare":
+            comparison.compare(setting, network, volume)
+        else:
+            concurrency.measure(setting, network, volume, count=chosen.soak)
+    except MissingImageError as error:
+        _say(f"left out: {error}")
 
 
 def _estimate(chosen: argparse.Namespace) -> float:

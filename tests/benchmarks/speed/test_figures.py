@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from speed import targets, volumes
+from speed import plots, targets, volumes
 from speed.agreement import agreement
 from speed.concurrency import grown
 from speed.growth import exponent
@@ -22,6 +22,7 @@ from speed.stages import Reading
 
 from spinecore.geometry import Volume
 
+SCHEMA = Path(plots.__file__ or "").with_name("results.schema.json")
 NAMES = {1: "body", 2: "disc", 3: "canal"}
 PROVENANCE = {
     "date": "2026-01-02T03:04+00:00",
@@ -78,6 +79,30 @@ def comparison(network: str = "full") -> dict[str, Any]:
     }
 
 
+def series() -> dict[str, Any]:
+    points = [
+        {"x": x, "seconds": 0.3 + x, "other_s": x, "peak_mib": 600.0 + x, "grown_mib": x}
+        | {"tiles": 1, "network_s": 0.3}
+        for x in (1.0, 2.0, 4.0)
+    ]
+    told = {"series": "finer", "axis": "voxels", "mode": "default", "threads": 2, "provenance": PROVENANCE}
+    return told | {"points": points, "exponents": {"memory": 1.0, "seconds": 1.2}}
+
+
+def crowd() -> dict[str, Any]:
+    throughput = {"clients": 4, "volumes": 24, "seconds": 60.0}
+    fairness = {"small_alone_s": 0.5, "small_s": 1.0, "large_alone_s": 4.0, "large_s": 5.0}
+    memory = {"volumes": 200, "samples_mib": [[10, 700.0]], "after": 20.0, "first_mib": 700.0}
+    return {
+        "network": "demo",
+        "volume": "lumbar_t2",
+        "provenance": PROVENANCE,
+        "throughput": throughput | {"per_hour": 1440.0, "allowed_per_hour": 1500.0, "part": 0.96},
+        "fairness": fairness | {"small_slowdown": 2.0, "large_slowdown": 1.25, "ratio": 1.6},
+        "memory": memory | {"last_mib": 701.0, "grown_mib": 1.0},
+    }
+
+
 def document(**parts: Any) -> dict[str, Any]:
     return {
         "kind": "spineserve.benchmark.speed",
@@ -121,6 +146,23 @@ def test_the_report_names_what_is_missed_and_where_it_was_measured() -> None:
     assert [cell.strip() for cell in row.split("|")][2:7] == ["10.00", "10.00", "10.00", "3", "4.00"]
 
 
+def test_all_parts_are_in_the_report_the_targets_and_the_plots(tmp_path: Path) -> None:
+    whole = document(compare=[comparison()], growth=[series()], concurrency=[crowd()])
+    jsonschema.validate(whole, json.loads(SCHEMA.read_text()))
+    found = {each.target: each.reached for each in targets.verdicts(whole)}
+    assert found["growth exponent, memory"]
+    assert not found["growth exponent, seconds"]
+    assert found["throughput of what the network allows"]
+    assert not found["small against large volume's slowdown"]
+    assert found["MiB grown over the volumes"]
+    text = report(whole)
+    assert "24 volumes in 60.0 s, 1440 an hour; the network alone allows 1500: 96.0 %" in text
+    assert "slowdowns 2.00 and 1.25, ratio 1.60" in text
+    written = plots.draw(whole, tmp_path)
+    assert [path.name for path in written] == ["compare-full.png", "growth.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
 def test_a_stopped_run_is_taken_up_where_it_was_and_joins_by_its_schema(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.read("compare", "full-lumbar_t2") == {}
@@ -130,8 +172,7 @@ def test_a_stopped_run_is_taken_up_where_it_was_and_joins_by_its_schema(tmp_path
     store.forget("compare", "demo-lumbar_t2")
     joined = store.join()
     assert joined == document(compare=[comparison()])
-    schema = Path(sys.modules["speed.results"].__file__ or "").with_name("results.schema.json")
-    jsonschema.validate(json.loads((tmp_path / "bench.json").read_text()), json.loads(schema.read_text()))
+    jsonschema.validate(json.loads((tmp_path / "bench.json").read_text()), json.loads(SCHEMA.read_text()))
 
 
 def test_agreement_counts_large_classes_of_the_reference() -> None:
