@@ -91,7 +91,7 @@ class Chaos:
     def failed(self) -> list[str]:
         """What is not as promised."""
         return [
-            f"{row['front']}, {row['fault']}"
+            f"{row['front']}, {row['fault']}: see its row"
             for row in self.rows
             if row["wrong"]
             or row["failed with retries"]
@@ -121,7 +121,7 @@ def main() -> int:
                 chaos.run(fault, fronts)
     finally:  # what has been measured is shown, whatever ended the run
         failed = chaos.failed() if chaos else ["nothing was run"]
-        notes += [f"NOT AS PROMISED: {each}: see its row" for each in failed]
+        notes += [f"NOT AS PROMISED: {each}" for each in failed]
         outcome_table.keep(
             arguments.out,
             "chaos",
