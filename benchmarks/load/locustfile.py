@@ -32,8 +32,9 @@ from load.sender import Sender
 from load.task import Task
 from load.volumes import samples_of
 
-LEAD_S = 2.0
-"""Between the order to begin and the first arrival, so that every worker has its users by then."""
+LEAD_S, ALONE_LEAD_S = 3.0, 1.0
+"""Between the order to begin and the first arrival, so that every worker has its users by then; without
+workers."""
 TASK = Task.read()
 WORKLOAD = TASK.workload()
 LATEST_S = WORKLOAD.seconds + WORKLOAD.timeout_s + 10.0
@@ -165,7 +166,8 @@ def _on_init(environment: Any, **_: Any) -> None:
 
 @events.test_start.add_listener
 def _on_start(environment: Any, **_: Any) -> None:
-    runner, at = environment.runner, time.time() + LEAD_S
+    runner = environment.runner
+    at = time.time() + (LEAD_S if isinstance(runner, MasterRunner) else ALONE_LEAD_S)
     if isinstance(runner, MasterRunner):
         PROCESS.begins_at = at
         ready = [client.id for client in runner.clients.ready]

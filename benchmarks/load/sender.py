@@ -12,6 +12,7 @@ from load.target import Target
 from load.volumes import Sample
 from load.workload import Workload
 from spine_client import SpineClient, SpineClientError
+from spine_client._tracing import InferenceSpan
 
 
 class TimingClient(SpineClient):
@@ -49,6 +50,7 @@ class Sender:
 
     def warm_up(self) -> str | None:
         """Connect, and load what the SDK loads late; what is wrong with the server, if anything is."""
+        InferenceSpan("warm-up", "").end()
         return self.client.health().problem
 
     def begin(self, in_s: float = 0.0) -> None:
