@@ -15,14 +15,17 @@ from spinecore.contract import (
     MAX_OPTIONS_BYTES,
     MODELS,
     Options,
+    Run,
     decode_classes,
     decode_options,
     decode_patches,
     decode_prepared,
+    decode_run,
     decode_volume,
     encode_classes,
     encode_patches,
     encode_prepared,
+    encode_run,
     encode_volume,
     network_model,
 )
@@ -156,6 +159,8 @@ BAD_OPTIONS = {
     '{"region": "sacral"}': "options_value",
     '{"region": 3}': "options_value",
     '{"mirroring": 1}': "options_value",
+    '{"mode": "quick"}': "options_value",
+    '{"mode": ["fast"]}': "options_value",
     '{"step_size": 0}': "options_value",
     '{"step_size": 1.5}': "options_value",
     '{"step_size": 1e-9}': "options_value",
@@ -254,6 +259,17 @@ def test_class_maps_and_patches_come_through_and_are_checked() -> None:
     assert decode_patches(encode_patches(patches[:0])["PATCHES"]).shape == (0, 4, 64, 64, 32)
     with pytest.raises(InputError):
         decode_patches(np.zeros(5, np.uint8))
+
+
+def test_how_a_volume_was_segmented_is_told_and_checked() -> None:
+    run = Run("fast", "nnunet_fast", 9, 4, 1)
+    told = {"mode": "fast", "network": "nnunet_fast", "tiles": 9, "tiles_run": 4, "coarse_tiles": 1}
+    assert decode_run(encode_run(run)["RUN"]) == told
+    assert decode_run(None) is None
+    for broken in (b"", b"[]", b"{}", json.dumps(told | {"tiles": -1}), json.dumps(told | {"mode": "x"})):
+        with pytest.raises(InputError) as refused:
+            decode_run(broken)
+        assert refused.value.code == "run"
 
 
 def test_only_byte_payloads_have_an_open_size() -> None:

@@ -116,6 +116,15 @@ def test_fewer_cnn_rows_than_discs_are_refused(findings) -> None:
         build_report(findings, heights_mm=np.ones((2, 4)), canal_ap_mm=np.ones((2, 1)), models=MODELS)
 
 
+def test_a_report_says_how_the_volume_was_segmented(findings) -> None:
+    told = {"mode": "fast", "network": "nnunet", "tiles": 6, "tiles_run": 4, "coarse_tiles": 0}
+    empty = {"heights_mm": np.ones((9, 4)), "canal_ap_mm": np.ones((9, 1)), "models": MODELS}
+    report = build_report(findings, **empty, segmentation=told)
+    assert schema_errors(report) == [] and report["segmentation"] == told
+    assert schema_errors(build_report(findings, **empty, segmentation=told | {"mode": "x"})) != []
+    assert build_report(findings, **empty)["segmentation"] is None
+
+
 def test_no_spine_makes_a_valid_report() -> None:
     volume = Volume(np.ones((1, 20, 20, 20), np.float32), np.eye(4))
     report = report_of(identify(np.zeros((20, 20, 20), np.uint8), volume).document)

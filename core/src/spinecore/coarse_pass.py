@@ -65,7 +65,8 @@ def check_scout(scout: NetworkSpec, spec: NetworkSpec) -> None:
     """ModelError where `scout` cannot see what was prepared for the network of `spec`."""
     alike = ("reader", "transpose_forward")
     different = [name for name in alike if getattr(scout, name) != getattr(spec, name)]
-    if [c.normalization for c in scout.channels] != [c.normalization for c in spec.channels]:
+    ours, theirs = ([(c.normalization, c.use_mask) for c in each.channels] for each in (scout, spec))
+    if ours != theirs:
         different.append("normalisation")
     if different:
         raise ModelError(

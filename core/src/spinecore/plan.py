@@ -52,9 +52,9 @@ class Options:
     step_size
         Step between tiles as a part of the patch, 0.1 to 1; None takes the network's own.
     mode
-        ``"exact"``: the network in float32, as nnU-Net runs it; a server offers it or not. ``"default"``: in
-        the precision that its engine is fastest in. ``"fast"``: only tiles where a coarse pass over the whole
-        volume finds something, by a smaller network where there is one.
+        ``"exact"``: the network in float32, as nnU-Net runs it; a server offers it or not. ``"default"``, as
+        None: in the precision that its engine is fastest in. ``"fast"``: only tiles where a coarse pass over
+        the whole volume finds something, by a smaller network where there is one.
     """
 
     region: str | None = None
@@ -62,12 +62,12 @@ class Options:
     window_width: float | None = None
     mirroring: bool | None = None
     step_size: float | None = None
-    mode: str = "default"
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         if self.region is not None and self.region not in REGIONS:
             raise _bad_option("region", f"one of {', '.join(REGIONS)}")
-        if self.mode not in MODES:
+        if self.mode is not None and self.mode not in MODES:
             raise _bad_option("mode", f"one of {', '.join(MODES)}")
         if self.mirroring is not None and not isinstance(self.mirroring, bool):
             raise _bad_option("mirroring", "true or false")

@@ -90,7 +90,7 @@ def _plan(volume: Volume, turned: Volume, crop: Box, spec: NetworkSpec, options:
         network_shape=network_shape,
         step_size=spec.step_size if options.step_size is None else options.step_size,
         mirror_axes=spec.mirror_axes if mirroring else (),
-        mode=options.mode,
+        mode=options.mode or "default",
     )
 
 

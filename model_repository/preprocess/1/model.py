@@ -22,5 +22,7 @@ class TritonPythonModel(Stage):
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Prepare one volume."""
         volume, options = request.volume(), request.options()
-        self.networks.answering(options.mode)  # a mode that is not offered is refused before any work
+        self.networks.answering(
+            options.mode or "default"
+        )  # a mode that is not offered is refused before any work
         return contract.encode_prepared(preprocess(volume, self.spec, options, limit_bytes=self.memory))
