@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from load import session
 from load.compare import Kept, compare, conclusion
 from load.knee import Point, curve, find_knee
 from load.records import Record, read_records, write_records
@@ -93,6 +94,15 @@ def test_what_falls_short_is_said_in_capitals_and_fails() -> None:
     assert "THE GENERATOR FELL BEHIND: OF 20 VOLUMES 20 WERE SENT, 20 OF THEM LATE" in "".join(
         shouts(summary_of(late, Phase(name="rush", seconds=10.0, level=(2.0, 2.0))))
     )
+
+
+def test_exit_codes_put_the_generator_first() -> None:
+    def code(fell_behind: bool, *held: bool) -> int:
+        slo = [{"held": each} for each in held]
+        return session.exit_code({"generator": {"fell_behind": fell_behind}, "slo": slo})
+
+    assert code(False, True, True) == 0 and code(False, True, False) == 1
+    assert code(True, True) == code(True, False) == 3
 
 
 def test_volumes_that_were_never_sent_are_the_generators_failure() -> None:

@@ -58,34 +58,29 @@ def secret_series(folder: Path) -> Path:
     return target
 
 
-def test_two_workers_keep_the_schedule_overlap_and_tell_nobodys_name(
-    slow_server: Callable[[float], SlowTriton], tmp_path: Path
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_schedule_is_kept_requests_overlap_and_nobodys_name_is_told(
+    workers: int, slow_server: Callable[[float], SlowTriton], tmp_path: Path
 ) -> None:
-    """8 volumes per second, each of which takes a second: 8 at a time, of which each worker has 4."""
+    """8 volumes per second, each of which takes a second: 8 at a time. One that waits must not stop others."""
     server, out = slow_server(1.0), tmp_path / "results"
     volumes = f"volumes: [{{phantom: {TINY}}}, {{dicom: {secret_series(tmp_path)}}}]"
-    phases = "phases: [{name: even, for_s: 4, rate_per_hour: 28800}]"
+    phases = "phases: [{name: even, for_s: 3, rate_per_hour: 28800}]"
     workload = written(tmp_path, "even", "arrivals: even", volumes, phases)
-    done = run(
-        "--host", server.url, "--workload", workload, "--workers", 2, "--out", out, "--cache", tmp_path / "c"
-    )
+    done = run("--host", server.url, "--workers", workers, "--out", out, "--workload", workload)
     assert done.returncode == session.PASSED, done.stdout + done.stderr
     records = read_records(out / "records.csv")
-    assert len(records) == 32 and all(record.ok for record in records)
-    assert {record.worker for record in records} == {0, 1} and sorted(r.number for r in records) == [
-        *range(32)
-    ]
+    assert len(records) == 24 and all(record.ok for record in records)
+    assert {record.worker for record in records} == set(range(max(workers, 1)))
+    assert sorted(record.number for record in records) == [*range(24)]
     assert server.most >= 6
     assert np.percentile([record.latency_s for record in records], 50) == pytest.approx(1.0, abs=0.3)
     for name in ("summary.md", "summary.json", "timeline.png", "locust.html", "locust_stats.csv"):
         assert (out / name).stat().st_size > 100, name
     _same_requests_as_the_sdk(server, read_workload(workload).volumes, tmp_path / "cache")
-    for path in out.rglob("*"):
-        content = path.read_bytes()
-        assert SECRET.encode() not in content or path.name == "task.json", path.name
-    assert SECRET not in done.stdout + done.stderr and not any(
-        SECRET.encode() in wire for wire in server.wire
-    )
+    written_there = [path.read_bytes() for path in out.rglob("*")]
+    told = [*written_there, *server.wire, (done.stdout + done.stderr).encode()]
+    assert not any(SECRET.encode() in each for each in told)
 
 
 def _same_requests_as_the_sdk(server: SlowTriton, kinds: Any, cache: Path) -> None:
@@ -123,14 +118,13 @@ def test_the_real_server_says_where_the_time_went(server: EmbeddedTriton, tmp_pa
     assert summary["notes"] == [] and session.exit_code(summary) == session.PASSED
 
 
+@pytest.mark.slow
 def test_a_run_that_falls_short_fails(slow_server: Callable[[float], SlowTriton], tmp_path: Path) -> None:
     """A server that hardly answers: nothing in time, so the run fails and says so in capitals."""
     server = slow_server(6.0)
     phases = "phases: [{name: rush, for_s: 2, rate_per_hour: 7200}]"
     workload = written(tmp_path, "rush", "timeout_s: 1", f"volumes: [{{phantom: {TINY}}}]", phases)
-    done = run(
-        "--host", server.url, "--workload", workload, "--out", tmp_path / "results", "--cache", tmp_path / "c"
-    )
+    done = run("--host", server.url, "--out", tmp_path / "results", "--workload", workload)
     assert done.returncode == session.MISSED
     assert "ACHIEVED 0 OF" in done.stdout and "| DeadlineExceeded |" in done.stdout
 
@@ -142,10 +136,7 @@ def test_a_run_that_falls_short_fails(slow_server: Callable[[float], SlowTriton]
         (["--compare", "a", "b"], "a is not a folder with the results of a run"),
         (["--host", "h:1", "--workload", "small", "--compress", "2"], "only a day can be compressed"),
         (["--workload", "TINY", "--host", "h:1", "--api-key-env", "NOT_THERE"], "NOT_THERE holds no API key"),
-        (
-            ["--workload", "TINY", "--host", "h:1", "--tls-ca", "nowhere.pem"],
-            "a certificate or key file cannot be read",
-        ),
+        (["--workload", "TINY", "--host", "h:1", "--tls-ca", "no.pem"], "a certificate or key file cannot"),
     ],
 )
 def test_wrong_use_is_said_in_a_sentence(
@@ -195,7 +186,7 @@ def test_a_server_is_started_where_none_is_named(tmp_path: Path) -> None:
     """As `make load`, for a few seconds: loads are multiples of what the server turns out to do."""
     phases = "phases: [{name: low, for_s: 15, load: 0.4}, {name: high, for_s: 10, load: 2, saturates: true}]"
     workload = written(tmp_path, "own", f"volumes: [{{phantom: {SMALL}}}]", phases)
-    done = run("--workload", workload, "--out", tmp_path / "results")
+    done = run("--out", tmp_path / "results", "--workload", workload)
     summary = json.loads((tmp_path / "results" / "summary.json").read_text("utf-8"))
     assert summary["capacity"]["per_hour"] > 0 and not summary["generator"]["fell_behind"]
     assert done.returncode in (session.PASSED, session.MISSED)
