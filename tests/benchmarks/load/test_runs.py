@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pydicom
 import pytest
+import trustme
+from fake_triton import FakeTriton, start
 from load import session
 from load.cli import main
 from load.records import read_records
+from load.sender import Sender
 from load.session import Settings
 from load.target import Target
 from load.volumes import samples_of
@@ -62,7 +66,7 @@ def secret_series(folder: Path) -> Path:
 def test_the_schedule_is_kept_requests_overlap_and_nobodys_name_is_told(
     workers: int, slow_server: Callable[[float], SlowTriton], tmp_path: Path
 ) -> None:
-    """8 volumes per second, each of which takes a second: 8 at a time. One that waits must not stop others."""
+    """8 volumes per second, each of which takes a second: 8 at a time. Who waits must not stop others."""
     server, out = slow_server(1.0), tmp_path / "results"
     volumes = f"volumes: [{{phantom: {TINY}}}, {{dicom: {secret_series(tmp_path)}}}]"
     phases = "phases: [{name: even, for_s: 3, rate_per_hour: 28800}]"
@@ -154,6 +158,28 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     workload = written(tmp_path, "x", f"volumes: [{{phantom: {TINY}}}]", "phases: [{for_s: 1, callers: 1}]")
     assert main(["--host", "h:1", "--workload", str(workload), "--out", str(tmp_path)]) == session.WRONG_USE
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_tls_and_a_key_from_a_file_reach_the_server(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
+    credentials = grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)])
+    servicer = FakeTriton()
+    server, port = start(servicer, credentials)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "key").write_text("sesame\n")
+    volumes = f"volumes: [{{phantom: {TINY}}}]"
+    workload = read_workload(written(tmp_path, "x", volumes, "phases: [{for_s: 1, callers: 1}]"))
+    target = Target(
+        hosts=(f"127.0.0.1:{port}",), tls_ca=str(tmp_path / "ca.pem"), api_key_file=str(tmp_path / "key")
+    )
+    sender = Sender(Target.from_json(target.to_json()), workload, samples_of(workload.volumes, tmp_path))
+    assert sender.send(0, 0, 0).ok
+    assert servicer.metadata[0]["triton-grpc-protocol-api-key"] == "sesame"
+    assert "sesame" not in json.dumps(target.to_json())
+    sender.client.close()
+    server.stop(None)
 
 
 def test_phantoms_are_made_once_and_the_same_again(tmp_path: Path) -> None:
