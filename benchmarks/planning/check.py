@@ -162,6 +162,7 @@ def _row(
     runs = predict(case, samples, topology, times)
     row: dict[str, Any] = {"case": case.name, "sent": len(case.schedule.due_s), "other_work_cores": foreign}
     row["failures"] = dict(real.failures)
+    row["studies"] = _studies(real, samples)
     held = True
     for name in FIGURES:
         value, predicted = _figure(real, name), Estimate.of([_figure(run, name) for run in runs])
@@ -192,6 +193,17 @@ def predict(case: Case, samples: Sequence[Sample], topology: Topology, times: Se
         run = simulate(site, case.servers, seed=seed, schedule=(case.schedule.due_s, volumes))
         outcomes.append(Outcome(case.schedule, run.latency_s, run.answered))
     return outcomes
+
+
+def _studies(outcome: Outcome, samples: Sequence[Sample]) -> list[tuple[float, str, float, bool]]:
+    """Of each study: when it was due, its kind, its latency, whether it was answered."""
+    schedule = outcome.schedule
+    return [
+        (round(float(due_s), 3), samples[which].kind, round(float(latency_s), 3), bool(answered))
+        for due_s, which, latency_s, answered in zip(
+            schedule.due_s, schedule.samples, outcome.latency_s, outcome.answered, strict=True
+        )
+    ]
 
 
 def _figure(outcome: Outcome, name: str) -> float:

@@ -11,17 +11,19 @@ import math
 import numpy as np
 import pytest
 from planning.answer import Estimate
-from planning.run import Site, simulate
+from planning.run import Run, Site, simulate
 from planning.topology import Pool, Topology
 from small_sites import exponential, site_of, times_of
 
 SEEDS = range(8)
 
 
-def estimate(site: Site, replicas: int, what: str) -> Estimate:
-    runs = [simulate(site, replicas, seed=seed) for seed in SEEDS]
-    values = [run.percentile(95) if what == "p95" else float(np.mean(run.latency_s)) for run in runs]
-    return Estimate.of(values)
+def runs_of(site: Site, replicas: int) -> list[Run]:
+    return [simulate(site, replicas, seed=seed) for seed in SEEDS]
+
+
+def mean_of(runs: list[Run]) -> Estimate:
+    return Estimate.of([float(np.mean(run.latency_s)) for run in runs])
 
 
 def agrees(found: Estimate, theory: float, *, within: float = 0.06) -> None:
@@ -32,14 +34,15 @@ def agrees(found: Estimate, theory: float, *, within: float = 0.06) -> None:
 def test_m_m_1() -> None:
     load = 0.6
     site = site_of(times_of(*exponential(1.0)), rate_per_s=load, day_s=6_000.0)
-    agrees(estimate(site, 1, "mean"), 1.0 / (1.0 - load))
-    agrees(estimate(site, 1, "p95"), math.log(20) / (1.0 - load))
+    runs = runs_of(site, 1)
+    agrees(mean_of(runs), 1.0 / (1.0 - load))
+    agrees(Estimate.of([run.percentile(95) for run in runs]), math.log(20) / (1.0 - load))
 
 
 def test_m_d_1() -> None:
     load = 0.7  # Pollaczek and Khinchine: half the wait of exponential service
     site = site_of(times_of(1.0), rate_per_s=load, day_s=6_000.0)
-    agrees(estimate(site, 1, "mean"), 1.0 + load / (2.0 * (1.0 - load)))
+    agrees(mean_of(runs_of(site, 1)), 1.0 + load / (2.0 * (1.0 - load)))
 
 
 def test_m_m_3_by_instances_on_cores_of_their_own() -> None:
@@ -50,7 +53,7 @@ def test_m_m_3_by_instances_on_cores_of_their_own() -> None:
     topology = Topology((Pool(name="stage", instances=servers),))
     times = times_of(*exponential(1.0), cores=servers)
     site = site_of(times, rate_per_s=offered, day_s=2_000.0, topology=topology)
-    agrees(estimate(site, 1, "mean"), 1.0 + erlang_c / (servers * (1 - load)))
+    agrees(mean_of(runs_of(site, 1)), 1.0 + erlang_c / (servers * (1 - load)))
 
 
 def test_instances_on_one_core_share_it() -> None:
@@ -61,7 +64,7 @@ def test_instances_on_one_core_share_it() -> None:
         0.1, 0.1, 0.1, 3.7
     )  # one by one, the short ones would wait for the long: 2.6 s on average
     site = site_of(lengths, rate_per_s=load, day_s=8_000.0, topology=topology)
-    agrees(estimate(site, 1, "mean"), 1.0 / (1.0 - load), within=0.1)
+    agrees(mean_of(runs_of(site, 1)), 1.0 / (1.0 - load), within=0.1)
 
 
 def test_round_robin_is_more_even_than_chance() -> None:
@@ -71,7 +74,7 @@ def test_round_robin_is_more_even_than_chance() -> None:
     for _ in range(200):  # the chance that an arrival has to wait is the root of this
         root = (k * load / (k * load + 1 - root)) ** k
     site = site_of(times_of(*exponential(1.0)), rate_per_s=k * load, day_s=3_000.0)
-    found = estimate(site, k, "mean")
+    found = mean_of(runs_of(site, k))
     agrees(found, 1.0 / (1.0 - root))
     assert found.upper < 1.0 / (1.0 - load), "chance alone would be M/M/1"
 
