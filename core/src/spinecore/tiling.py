@@ -117,7 +117,7 @@ class SlidingWindow:
         if logits.shape != expected:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
         here, kept = self._within(origin)
-        importance = gaussian_importance(self.patch_size)[kept]
+        importance = np.ascontiguousarray(gaussian_importance(self.patch_size)[kept])
         sums = (*self._sums[(slice(None), *here)], self._weights[here])
         answers = (*logits[(slice(None), *kept)], None)
 
