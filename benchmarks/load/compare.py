@@ -1,11 +1,11 @@
 """What changed from one run to another, and whether it is more than noise.
 
 Latencies of neighbouring volumes depend on each other (they stand in the same queue), so tests that take
-them for independent see differences everywhere. Percentiles and rates are compared by a moving-block
-bootstrap over time (Künsch 1989): stretches of a run are drawn again and again, and the difference is beyond
-noise where its 95 % interval, widened for the number of comparisons (Bonferroni), holds no zero. Beside it
-stands scipy's Mann-Whitney U test of the latencies, which knows nothing of queues: it is a hint, not the
-verdict. Neither knows how much two runs of the same server differ: run each twice before believing a small
+them for independent see differences everywhere. Mean and percentiles are compared by a moving-block bootstrap
+over time (Künsch 1989): stretches of a run are drawn again and again, and the difference is beyond noise where
+its 95 % interval, widened for the number of comparisons (Bonferroni), holds no zero. Beside it stands scipy's
+Mann-Whitney U test of the latencies, which knows nothing of queues: it is a hint, not the verdict. Error rates
+are compared by Fisher's exact test. None of them knows how much two runs of the same server differ: run each twice before believing a small
 change.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
+from scipy.stats import fisher_exact, mannwhitneyu
 
 from load.records import Record, read_records
 from load.workload import HOUR_S, WorkloadError
@@ -41,7 +41,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of one phase, in both runs. `interval`: of the relative change; None where it is unknown."""
+    """One figure of one phase, in both runs.
+
+    `interval`: of the relative change. `beyond_noise`: None where it was not tested.
+    """
 
     phase: str
     figure: str
@@ -49,16 +52,12 @@ class Difference:
     after: float | None
     interval: tuple[float, float] | None = None
     p_value: float | None = None
+    beyond_noise: bool | None = None
 
     @property
     def change(self) -> float | None:
         """Relative change."""
         return None if not self.before or self.after is None else self.after / self.before - 1.0
-
-    @property
-    def beyond_noise(self) -> bool | None:
-        """Whether the interval holds no zero; None where nothing can be said."""
-        return None if self.interval is None else not self.interval[0] <= 0.0 <= self.interval[1]
 
 
 def read_run(folder: Path) -> Kept:
@@ -76,9 +75,10 @@ def compare(before: Kept, after: Kept) -> list[Difference]:
     shared = [name for name in names if any(name == each["name"] for each in after.summary["phases"])]
     if not shared:
         raise WorkloadError("the two runs have no phase in common")
-    found = []
+    found, level = [], _LEVEL / ((len(_FIGURES) + 1) * len(shared))
     for name in shared:
-        found += _latencies(name, before, after, comparisons=len(_FIGURES) * len(shared))
+        found += _latencies(name, before, after, level=level)
+        found += _counts(name, before, after, level=level)
         found += _server(name, before, after)
     return found
 
@@ -90,19 +90,33 @@ _FIGURES: Mapping[str, Callable[[Floats], Floats]] = {
 }
 
 
-def _latencies(name: str, before: Kept, after: Kept, *, comparisons: int) -> list[Difference]:
+def _latencies(name: str, before: Kept, after: Kept, *, level: float) -> list[Difference]:
     pairs = [_good(name, run) for run in (before, after)]
     rng, found = np.random.default_rng(_SEED), []
     enough = min(map(len, pairs)) >= 2 * _BLOCKS
     p_value = float(mannwhitneyu(*pairs).pvalue) if enough else None
     draws = [_resampled(values, rng) for values in pairs] if enough else []
     for figure, of in _FIGURES.items():
-        values = [float(of(each)) if len(each) else None for each in pairs]
-        interval = _interval(draws, of, _LEVEL / comparisons) if enough else None
-        found.append(Difference(name, figure, *values, interval, p_value if figure == "mean s" else None))
-    for figure in ("volumes_per_hour", "error_rate"):
-        found.append(Difference(name, figure, *(_phase(run, name)[figure] for run in (before, after))))
+        was, now = (float(of(each)) if len(each) else None for each in pairs)
+        shown = p_value if figure == "mean s" else None
+        if not enough:
+            found.append(Difference(name, figure, was, now))
+            continue
+        low, high = _interval(draws, of, level)
+        found.append(Difference(name, figure, was, now, (low, high), shown, not low <= 0.0 <= high))
     return found
+
+
+def _counts(name: str, before: Kept, after: Kept, *, level: float) -> list[Difference]:
+    """Errors, by Fisher's exact test; answers per hour, which depend on what was offered: not tested."""
+    was, now = (_phase(run, name) for run in (before, after))
+    table = [[each["sent"] - each["ok"], each["ok"]] for each in (was, now)]
+    p_value = float(fisher_exact(table).pvalue) if min(map(sum, table)) else None
+    beyond = None if p_value is None else p_value < level
+    return [
+        Difference(name, "volumes_per_hour", was["volumes_per_hour"], now["volumes_per_hour"]),
+        Difference(name, "error_rate", was["error_rate"], now["error_rate"], None, p_value, beyond),
+    ]
 
 
 def _good(name: str, run: Kept) -> Floats:
@@ -118,7 +132,8 @@ def _resampled(values: Floats, rng: np.random.Generator) -> Floats:
     length = max(2, count // _BLOCKS)
     starts = rng.integers(0, count - length + 1, size=(_DRAWS, -(-count // length)))
     places = (starts[..., None] + np.arange(length)).reshape(_DRAWS, -1)[:, :count]
-    return values[places]
+    drawn: Floats = values[places]
+    return drawn
 
 
 def _interval(draws: Sequence[Floats], of: Callable[[Floats], Floats], level: float) -> tuple[float, float]:
@@ -156,7 +171,7 @@ def rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:
             "B": _figure(each.after),
             "change": _percent(each.change),
             "interval": None if each.interval is None else " … ".join(map(_percent, each.interval)),
-            "Mann-Whitney p": None if each.p_value is None else f"{each.p_value:.2g}",
+            "p (Mann-Whitney, Fisher)": None if each.p_value is None else f"{each.p_value:.2g}",
             "beyond noise": {None: "not tested", True: "YES", False: "no"}[each.beyond_noise],
         }
         for each in differences
@@ -166,7 +181,7 @@ def rows(differences: Sequence[Difference]) -> list[dict[str, Any]]:
 def conclusion(differences: Sequence[Difference]) -> str:
     """One sentence."""
     real = [each for each in differences if each.beyond_noise]
-    tested = sum(each.interval is not None for each in differences)
+    tested = sum(each.beyond_noise is not None for each in differences)
     if not tested:
         return "Too few volumes in every phase to tell a change from noise."
     if not real:

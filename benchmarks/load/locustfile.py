@@ -127,6 +127,8 @@ PROCESS = Process()
 class Sending(User):
     """The one user of a process in an open loop, one caller of many in a closed one."""
 
+    _due_s = 0.0
+
     @task
     def send(self) -> None:
         """All arrivals of this process, or one volume."""

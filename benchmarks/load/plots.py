@@ -74,7 +74,8 @@ def _latencies(axis: Any, records: Sequence[Record]) -> None:
 
 def _rates(axis: Any, run: Run) -> None:
     width_s = max(2.0, run.workload.seconds / 40)
-    edges = np.arange(0.0, run.workload.seconds + 2 * width_s, width_s)
+    end_s = max([run.workload.seconds, *(record.done_s for record in run.records)])
+    edges = np.arange(0.0, end_s + 2 * width_s, width_s)
     for label, moments in (
         ("due", [record.due_s for record in run.records]),
         ("answered", [record.done_s for record in run.records if record.ok]),

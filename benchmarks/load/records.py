@@ -77,8 +77,7 @@ def _cell(value: Any) -> Any:
 
 
 def _record(row: dict[str, str]) -> Record:
-    numbers = {name: int(row[name]) for name in ("number", "phase", "attempts", "worker")}
-    times = {name: float(row[name]) for name in ("due_s", "sent_s", "done_s", "wire_s")}
-    stages = json.loads(row["stages_s"])
-    words = {name: row[name] for name in ("kind", "outcome", "code")}
-    return Record(**numbers, **times, **words, stages_s=stages)
+    values: dict[str, Any] = {name: int(row[name]) for name in ("number", "phase", "attempts", "worker")}
+    values |= {name: float(row[name]) for name in ("due_s", "sent_s", "done_s", "wire_s")}
+    values |= {name: row[name] for name in ("kind", "outcome", "code")}
+    return Record(**values, stages_s=json.loads(row["stages_s"]))

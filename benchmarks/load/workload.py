@@ -137,10 +137,10 @@ def read_yaml(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise WorkloadError(f"{path.name}{where}: this is not YAML") from None
-    error = _BEST(jsonschema.Draft202012Validator(schema).iter_errors(content))
-    if error is not None:
-        place = error.json_path.removeprefix("$").removeprefix(".") or "the file"
-        raise WorkloadError(f"{path.name}: {place}: {error.message}")
+    broken = _BEST(jsonschema.Draft202012Validator(schema).iter_errors(content))
+    if broken is not None:
+        place = broken.json_path.removeprefix("$").removeprefix(".") or "the file"
+        raise WorkloadError(f"{path.name}: {place}: {broken.message}")
     return dict(content)
 
 
@@ -210,8 +210,9 @@ def _kind(content: dict[str, Any], number: int, path: Path) -> VolumeKind:
         folder = (path.parent / Path(content["dicom"]).expanduser()).resolve()
         return VolumeKind(name=content.get("name", f"series {number + 1}"), dicom=folder, **shared)
     settings: dict[str, Any] = {"seed": 920_000 + 100 * number, "contrast": "t2", **content["phantom"]}
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     try:
-        config = PhantomConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
+        config = PhantomConfig(**settings)
     except ValueError as error:
         raise WorkloadError(f"{place}.phantom: {error}") from None
     name = content.get("name", f"{config.region} {number + 1}")

@@ -202,5 +202,21 @@ def test_a_server_that_is_clearly_slower_is_called_slower() -> None:
 
 def test_too_few_volumes_are_not_compared() -> None:
     differences = compare(kept(queueing(1, count=10)), kept(queueing(2, count=10)))
-    assert not any(each.beyond_noise for each in differences)
-    assert "Too few volumes" in conclusion(differences)
+    assert all(each.beyond_noise is None for each in differences if each.figure != "error_rate")
+    assert "Nothing is beyond noise, of 1 figure" in conclusion(differences)
+
+
+def test_errors_that_are_no_accident_are_told_from_one_that_may_be() -> None:
+    def with_errors(count: int) -> Kept:
+        run = kept(queueing(1))
+        phase = run.summary["phases"][0]
+        return Kept(
+            {"phases": [{**phase, "ok": phase["sent"] - count, "error_rate": count / phase["sent"]}]},
+            run.records,
+        )
+
+    def verdict(count: int) -> bool | None:
+        differences = compare(with_errors(0), with_errors(count))
+        return next(each.beyond_noise for each in differences if each.figure == "error_rate")
+
+    assert verdict(1) is False and verdict(12) is True
