@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing of the chosen parts, then write the report of everything there is."""
     chosen = _parser().parse_args(arguments)
     store, shelf = Store(chosen.out), Shelf(chosen.out / "networks")
-    setting = Setting(store, shelf, chosen.threads, chosen.rounds, _say)
+    setting = Setting(store, shelf, chosen.threads, chosen.rounds, _say, tuple(chosen.mode))
     if not chosen.only_report:
         _say(f"{kind()}; about {_estimate(chosen):.0f} minutes if nothing is there yet, in {chosen.out}")
         for part in chosen.part:
@@ -68,7 +68,7 @@ def _run(part: str, setting: Setting, chosen: argparse.Namespace) -> None:
 def _prepare(setting: Setting, chosen: argparse.Namespace) -> None:
     """Export what the other parts would export on their way, so that measuring can start at once."""
     for network in chosen.network:
-        for mode in modes.MODES:
+        for mode in setting.modes:
             _say(f"prepare: {network} network, mode {mode}")
             modes.repository(setting.shelf, network, mode)
     for classes in growth.CLASSES if "demo" in chosen.network else ():
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         default=list(VOLUMES),
         help="of `compare`; default: all",
     )
+    add("--mode", nargs="+", choices=tuple(modes.MODES), default=list(modes.MODES), help="of SpineServe; all")
     add("--rounds", type=int, default=3, help="timed rounds of `compare` (3)")
     add("--soak", type=int, default=200, help="small volumes of `concurrency`'s look at memory (200)")
     add("--threads", type=int, default=cores(), help="of every system (all cores this process may use)")

@@ -36,6 +36,7 @@ class Setting:
     threads: int
     rounds: int
     say: Say
+    modes: tuple[str, ...] = tuple(modes.MODES)
 
 
 def compare(setting: Setting, network: str, volume: str) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def compare(setting: Setting, network: str, volume: str) -> dict[str, Any]:
     piece = setting.store.read(PART, name) or _new_piece(setting, network, volume)
     trained = setting.shelf.trained(network)
     image = image_of(volumes.load(volume, cache=setting.shelf.folder), trained.spec, volume)
-    wanted = ["nnunet", "fastapi", *(f"spineserve {mode}" for mode in modes.MODES)]
+    wanted = ["nnunet", "fastapi", *(f"spineserve {mode}" for mode in setting.modes)]
     if all(len(piece["systems"].get(each, {}).get("seconds", [])) >= setting.rounds for each in wanted):
         setting.say(f"{network} on {volume}: all {setting.rounds} rounds are there")
         return piece
@@ -91,7 +92,7 @@ def _measure_machine(piece: dict[str, Any], setting: Setting, network: str) -> N
     piece["peak_flops"] = machine.peak_flops(threads=setting.threads)
     piece["engine_patch_s"] = {
         mode: _engine_alone(modes.repository(setting.shelf, network, mode), mode, setting.threads)
-        for mode in modes.MODES
+        for mode in setting.modes
     }
 
 
@@ -109,7 +110,7 @@ def _running(setting: Setting, network: str, wanted: Sequence[str]) -> Iterator[
         "nnunet": lambda: PlainPredictor(results, spec, threads=setting.threads),
         "fastapi": lambda: WebServer(results, spec, threads=setting.threads, log=logs / "fastapi.log"),
     }
-    for mode in modes.MODES:
+    for mode in setting.modes:
         starts[f"spineserve {mode}"] = _server(setting, network, mode, logs)
     with contextlib.ExitStack() as stack:
         systems = []

@@ -160,7 +160,7 @@ class SpineServe:
         with log.open("ab") as words:
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=words)
         self.client = SpineClient(self.url, timeout_s=_ANSWER_S)
-        _wait(self._process, lambda: self.client.health(model="segmentation").ready, log)
+        _wait(self._process, lambda: self.client.health(model="segmentation").ok, log)
         self.statistics = Statistics(self.url)
 
     @property
