@@ -1,12 +1,12 @@
 """What changed from one run to another, and whether it is more than noise.
 
 Latencies of neighbouring volumes depend on each other (they stand in the same queue), so tests that take
-them for independent see differences everywhere. Mean and percentiles are compared by a moving-block bootstrap
-over time (Künsch 1989): stretches of a run are drawn again and again, and the difference is beyond noise where
-its 95 % interval, widened for the number of comparisons (Bonferroni), holds no zero. Beside it stands scipy's
-Mann-Whitney U test of the latencies, which knows nothing of queues: it is a hint, not the verdict. Error rates
-are compared by Fisher's exact test. None of them knows how much two runs of the same server differ: run each twice before believing a small
-change.
+them for independent see differences everywhere. Mean and percentiles are compared by a moving-block
+bootstrap over time (Künsch 1989): stretches of a run are drawn again and again, and the difference is
+beyond noise where its 95 % interval, widened for the number of comparisons (Bonferroni), holds no zero.
+Beside it stands scipy's Mann-Whitney U test of the latencies, which knows nothing of queues: it is a hint,
+not the verdict. Error rates are compared by Fisher's exact test. None of them knows how much two runs of
+the same server differ: run each twice before believing a small change.
 """
 
 from __future__ import annotations

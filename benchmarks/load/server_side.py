@@ -124,7 +124,7 @@ class Watch:
     def _metrics(self, look: Look) -> None:
         values: dict[str, list[float]] = {}
         for url in self._urls:
-            with urllib.request.urlopen(url, timeout=5.0) as answer:  # nosec B310: given by who runs this
+            with urllib.request.urlopen(url, timeout=5.0) as answer:  # nosec B310 - whoever runs this gives it
                 text = answer.read().decode()
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
