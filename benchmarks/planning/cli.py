@@ -24,7 +24,7 @@ from planning.check import check
 from planning.embedded import address, embedded, usage
 from planning.fleet import Delays
 from planning.measure import MeasureError, measure
-from planning.run import Run, Site
+from planning.run import FINEST_LOSS, Run, Site
 from planning.service import ServiceTimes, read_service_times
 from planning.topology import read_topology
 from spine_client import SpineClient, SpineClientError
@@ -71,7 +71,7 @@ def _size(parsed: argparse.Namespace) -> int:
     began = time.monotonic()
     site, slo, seeds = _site(parsed), Slo(parsed.p95, parsed.failed), range(1, parsed.seeds + 1)
     count = parsed.replicas or smallest(site, slo, seeds=seeds)
-    safe = None if parsed.replicas else smallest(site, slo, seeds=seeds, loss=parsed.node)
+    safe = None if parsed.replicas else _safe(site, slo, seeds, count, parsed.node)
     answers: list[Answer] = []
     shown: list[tuple[Answer, Run]] = []
 
@@ -91,6 +91,13 @@ def _size(parsed: argparse.Namespace) -> int:
     take(f"autoscaled, {parsed.node} lost", scaling.min_replicas, scaling=scaling, loss=parsed.node)
     _write(parsed, site, slo, answers, shown, time.monotonic() - began)
     return 0 if answers[0].meets else 1
+
+
+def _safe(site: Site, slo: Slo, seeds: Sequence[int], count: int, node: int) -> int:
+    """Replicas that bear a lost node; of a fleet of many nodes one node more, which `assess` then shows."""
+    if count > FINEST_LOSS * node:
+        return count + node
+    return smallest(site, slo, seeds=seeds, loss=node)
 
 
 def _site(parsed: argparse.Namespace) -> Site:
