@@ -97,7 +97,7 @@ def _settings(arguments: argparse.Namespace, command: str) -> Settings:
 
 
 def _join(arguments: argparse.Namespace) -> int:
-    """Be a worker of a master on another machine. What load 1 is, the master's user says to both."""
+    """Be a worker of a master on another machine, which says what load 1 is."""
     workload = workload_path(arguments.workload)
     kinds = read_workload(workload).volumes
     arguments.cache.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,6 @@ def _join(arguments: argparse.Namespace) -> int:
         cache=arguments.cache,
         results=arguments.out,
         compress=arguments.compress,
-        capacity_per_s=(arguments.capacity or 3600.0) / 3600.0,
     )
     return join(task, arguments.worker_of, arguments.master_port)
 
@@ -191,5 +190,5 @@ def _add_workers(options: argparse._ArgumentGroup) -> None:
     add(
         "--worker-of",
         metavar="ADDRESS",
-        help="be a worker of that master (same workload, capacity, host)",
+        help="be a worker of that master (same workload and host)",
     )

@@ -60,9 +60,9 @@ class Process:
         self._place, self._of = 0, 1
         self._under_way = 0
 
-    def begin(self, at: float, place: int = 0, of: int = 1) -> None:
-        """The run begins at a moment of the wall clock."""
-        self._place, self._of = place, of
+    def begin(self, at: float, place: int = 0, of: int = 1, capacity_per_s: float | None = None) -> None:
+        """The run begins at a moment of the wall clock; `capacity_per_s` is the master's load 1."""
+        self._place, self._of, self._capacity_per_s = place, of, capacity_per_s
         self._numbers = itertools.count(place, of)
         self._random = random.Random(WORKLOAD.seed + place)
         self.sender.worker, self.begins_at = place, at
@@ -73,7 +73,7 @@ class Process:
         """Open loop: send what is due when it is due, then wait for the last answer."""
         self._begun.wait()
         sending = gevent.pool.Group()
-        arrivals = schedule(WORKLOAD, [sample.weight for sample in SAMPLES])
+        arrivals = schedule(TASK.workload(self._capacity_per_s), [sample.weight for sample in SAMPLES])
         mine = range(self._place, len(arrivals), self._of)
         self._under_way = len(mine)
         for number in mine:
@@ -162,7 +162,7 @@ def _on_init(environment: Any, **_: Any) -> None:
     if isinstance(runner, MasterRunner):
         environment.events.worker_report.add_listener(_take_over)
     if isinstance(runner, WorkerRunner):
-        runner.register_message("begin", lambda environment, msg, **_: PROCESS.begin(**msg.data))
+        runner.register_message("begin", _begin)
         environment.events.report_to_master.add_listener(_hand_over)
 
 
@@ -174,7 +174,8 @@ def _on_start(environment: Any, **_: Any) -> None:
         PROCESS.begins_at = at
         ready = [client.id for client in runner.clients.ready]
         for place, client in enumerate(ready):
-            runner.send_message("begin", {"at": at, "place": place, "of": len(ready)}, client)
+            order = {"at": at, "place": place, "of": len(ready), "capacity_per_s": TASK.capacity_per_s}
+            runner.send_message("begin", {"workload": TASK.fingerprint(), "order": order}, client)
     elif not isinstance(runner, WorkerRunner):
         PROCESS.begin(at)
 
@@ -188,6 +189,14 @@ def _on_quitting(environment: Any, **_: Any) -> None:
     workers = runner.worker_index_max if isinstance(runner, MasterRunner) else 0
     begun = {"begins_at": PROCESS.begins_at, "workers": workers}
     (TASK.results / "begun.json").write_text(json.dumps(begun) + "\n", "utf-8")
+
+
+def _begin(environment: Any, msg: Any, **_: Any) -> None:
+    """A worker's order to begin. With another workload than the master's it sends nothing, which shows."""
+    if msg.data["workload"] != TASK.fingerprint():
+        print("this worker has another workload than the master: it sends nothing", flush=True)
+        return
+    PROCESS.begin(**msg.data["order"])
 
 
 def _hand_over(client_id: str, data: dict[str, Any], **_: Any) -> None:

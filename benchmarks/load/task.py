@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -25,9 +26,15 @@ class Task:
     compress: float | None = None
     capacity_per_s: float = 1.0
 
-    def workload(self) -> Workload:
-        """The workload, its levels in volumes per second."""
-        return read_workload(self.workload_path, compress=self.compress).scaled(self.capacity_per_s)
+    def workload(self, capacity_per_s: float | None = None) -> Workload:
+        """The workload, its levels in volumes per second; by the task's own capacity or another."""
+        workload = read_workload(self.workload_path, compress=self.compress)
+        return workload.scaled(self.capacity_per_s if capacity_per_s is None else capacity_per_s)
+
+    def fingerprint(self) -> str:
+        """The same for the same phases and volumes, wherever their file is."""
+        workload = read_workload(self.workload_path, compress=self.compress)
+        return hashlib.sha256(repr(workload).encode()).hexdigest()[:16]
 
     def write(self, path: Path) -> None:
         """For the workers; there is no secret in it."""

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from load.session import Settings
 from load.target import Target
 from load.volumes import samples_of
 from load.workload import WorkloadError, read_workload
+from reliability.replica import free_port
 
 from spine_client import Volume
 from spine_client._protocol import build_request, spine_entry
@@ -71,7 +73,8 @@ def test_the_schedule_is_kept_requests_overlap_and_nobodys_name_is_told(
     volumes = f"volumes: [{{phantom: {TINY}}}, {{dicom: {secret_series(tmp_path)}}}]"
     phases = "phases: [{name: even, for_s: 3, rate_per_hour: 28800}]"
     workload = written(tmp_path, "even", "arrivals: even", volumes, phases)
-    done = run("--host", server.url, "--workers", workers, "--out", out, "--workload", workload)
+    words = ["--workers", workers, "--master-port", free_port()]
+    done = run("--host", server.url, *words, "--out", out, "--workload", workload)
     assert done.returncode == session.PASSED, done.stdout + done.stderr
     records = read_records(out / "records.csv")
     assert len(records) == 24 and all(record.ok for record in records)
@@ -120,6 +123,29 @@ def test_the_real_server_says_where_the_time_went(server: EmbeddedTriton, tmp_pa
     busy = overall["server"]["use"]
     assert 0 < busy["cpu"] <= 1 and busy["cores_server"] > busy["cores_generator"] > 0
     assert summary["notes"] == [] and session.exit_code(summary) == session.PASSED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("same", [True, False])
+def test_a_worker_from_elsewhere_sends_its_share_of_the_same_workload(
+    same: bool, slow_server: Callable[[float], SlowTriton], tmp_path: Path
+) -> None:
+    """One worker of the master's own, one that joins it; with another workload that one sends nothing."""
+    server, port = slow_server(0.1), free_port()
+    lines = ["arrivals: even", "timeout_s: 5", f"volumes: [{{phantom: {TINY}}}]"]
+    workload = written(tmp_path, "here", *lines, "phases: [{for_s: 3, load: 6}]")
+    other = written(tmp_path, "there", *lines, f"phases: [{{for_s: 3, load: {6 if same else 7}}}]")
+    other.write_text(other.read_text().replace("name: there", "name: here"))
+    joined = ["--worker-of", "127.0.0.1", "--out", tmp_path / "worker", "--workload", other]
+    with ThreadPoolExecutor() as pool:
+        worker = pool.submit(run, "--host", server.url, "--master-port", port, *joined)
+        words = ["--capacity", 3600, "--workers", 1, "--remote-workers", 1, "--master-port", port]
+        done = run("--host", server.url, *words, "--out", tmp_path / "results", "--workload", workload)
+        told = worker.result().stdout
+    records = read_records(tmp_path / "results" / "records.csv")
+    assert len(records) == (18 if same else 9) and all(record.ok for record in records)
+    assert done.returncode == (session.PASSED if same else session.FELL_BEHIND)
+    assert ("another workload" in told) is not same
 
 
 @pytest.mark.slow
