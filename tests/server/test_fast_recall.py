@@ -96,6 +96,7 @@ def line(counts: Sequence[int], dices: Sequence[float]) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_fast_misses_no_tile_that_matters_and_its_labels_stay_near(shared_data: Path) -> None:
     engine = OpenVinoEngine(FOLDER / "model.onnx", EngineOptions.from_parameters({}))
     rows, dices = [], []

@@ -27,7 +27,7 @@ from spinecore.tiling import Network, SlidingWindow, tile_starts
 Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 
-MARGIN_MM = 15.0
+MARGIN_MM = 20.0
 """So deep inside a tile that runs lies all that was found; at the volume's border there is nothing beyond."""
 MIN_FOUND_MM3 = 2000.0
 """What is smaller calls for no tile: a disc has twice that."""
