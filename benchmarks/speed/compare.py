@@ -90,7 +90,7 @@ def _measure_machine(piece: dict[str, Any], setting: Setting, network: str) -> N
     """The machine's peak and the engines alone, in the same run as what is held to them."""
     setting.say("the machine's peak, and each engine alone on one patch")
     piece["peak_flops"] = machine.peak_flops(threads=setting.threads)
-    piece["engine_patch_s"] = {
+    piece["engine_patch_s"] = piece.get("engine_patch_s", {}) | {
         mode: _engine_alone(modes.repository(setting.shelf, network, mode), mode, setting.threads)
         for mode in setting.modes
     }
