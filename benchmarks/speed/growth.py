@@ -27,7 +27,7 @@ PART = "growth"
 TIMES, CLASSES = (1, 2, 4, 8), (5, 20, 50)
 SERIES = ("larger", "finer", "classes")
 MODE = "default"
-_ROUNDS = 3
+_ROUNDS, _LEAST_MIB = 3, 1.0
 _CROP = slice(128, 384)
 
 
@@ -64,7 +64,7 @@ def _exponents(series: str, points: Sequence[dict[str, Any]]) -> dict[str, float
     x = [point["x"] for point in points]
     found = {
         "other seconds": exponent(x, [point["other_s"] for point in points]),
-        "memory": exponent(x, [point["grown_mib"] for point in points]),
+        "memory": exponent(x, [max(point["grown_mib"], _LEAST_MIB) for point in points]),
     }
     if series == "larger":
         tiles, network = zip(*((point["tiles"], point["network_s"]) for point in points), strict=True)
