@@ -12,8 +12,8 @@ from planning.service import NetworkTimes, StudyTimes, VolumeTimes
 from planning.topology import ENTRY, Topology
 from spine_client import RetryPolicy, SpineClient
 
-_SETTLED_S = 2.0
-"""Triton counts a request after it has answered it; by then it has."""
+_SETTLED_S, _LOOK_S = 5.0, 0.1
+_TRIES = 4
 
 
 Usage = Callable[[], Mapping[str, float]]
@@ -50,31 +50,44 @@ def measure(
 
 
 def one_study(client: SpineClient, sample: Sample, topology: Topology, usage: Usage = dict) -> StudyTimes:
-    """What one study takes each stage, alone."""
-    before, used = statistics(client), usage()
-    began = time.perf_counter()
-    client.analyze(sample.volume)
-    waited_s = time.perf_counter() - began
-    spent = _settled(client, before, topology)
+    """What one study takes each stage, alone; done again where a canary of the server's came between."""
+    for _ in range(_TRIES):
+        before, used = _settled(client, topology), usage()
+        began = time.perf_counter()
+        client.analyze(sample.volume)
+        waited_s = time.perf_counter() - began
+        after, used_now = _settled(client, topology), usage()
+        spent = {name: each.plus(before[name], -1) for name, each in after.items()}
+        if all(spent[name].requests == 1 for name in _whole_study(topology)):
+            cpu = {name: seconds - used[name] for name, seconds in used_now.items()}
+            return _times(waited_s, spent, cpu, topology)
+    raise MeasureError(f"{_TRIES} times the server counted more than the one study sent: is it in use?")
+
+
+def _times(
+    waited_s: float, spent: Mapping[str, Counters], cpu: Mapping[str, float], topology: Topology
+) -> StudyTimes:
     stages = {stage.name: spent[stage.name].compute_s for stage in topology.stages}
     networks = {
         network.name: NetworkTimes(spent[network.name].requests, spent[network.name].compute_s)
         for network in topology.networks
     }
-    cpu = {name: after - used[name] for name, after in usage().items()}
     return StudyTimes(max(0.0, waited_s - sum(stages.values())), stages, networks, cpu)
 
 
-def _settled(client: SpineClient, before: Mapping[str, Counters], topology: Topology) -> dict[str, Counters]:
-    """What has been counted since `before`, once the whole study is."""
-    deadline = time.monotonic() + _SETTLED_S
-    names = [ENTRY, *(pool.name for pool in topology.pools)]
-    while True:
-        after = statistics(client)
-        spent = {name: after[name].plus(before.get(name, Counters()), -1) for name in names}
-        counts = [spent[name].requests for name in (ENTRY, *(stage.name for stage in topology.stages))]
-        if all(count == 1 for count in counts):
-            return spent
-        if max(counts) > 1 or time.monotonic() > deadline:
-            raise MeasureError(f"One study was sent, and the server counted {max(counts)}: is it in use?")
-        time.sleep(0.02)
+def _whole_study(topology: Topology) -> list[str]:
+    """The models that each study asks once."""
+    return [ENTRY, *(stage.name for stage in topology.stages)]
+
+
+def _settled(client: SpineClient, topology: Topology) -> dict[str, Counters]:
+    """Triton's statistics once all studies have been counted whole: it counts after it has answered."""
+    deadline, last = time.monotonic() + _SETTLED_S, None
+    while time.monotonic() < deadline:
+        now = statistics(client)
+        counts = [now[name].requests for name in _whole_study(topology)]
+        if counts == last:
+            return {name: now[name] for name in (ENTRY, *(pool.name for pool in topology.pools))}
+        last = counts
+        time.sleep(_LOOK_S)
+    raise MeasureError("Triton's statistics do not come to rest: is the server in use?")
