@@ -99,6 +99,19 @@ def test_random_noise_does_not_crash() -> None:
         identify(classes, Volume(rng.normal(size=(1, 48, 48, 48)).astype(np.float32), np.eye(4)))
 
 
+@pytest.mark.parametrize(("bones", "discs"), [(1, 0), (2, 1)])
+def test_a_disc_and_one_bone_are_no_spine_even_beside_a_canal(bones: int, discs: int) -> None:
+    classes = np.zeros((60, 50, 20), np.uint8)
+    classes[:, 5:15] = Class.CANAL
+    classes[24:30, 17:42, 2:18] = Class.DISC
+    classes[31:50, 17:42, 2:18] = Class.BODY
+    if bones == 2:
+        classes[4:23, 17:42, 2:18] = Class.BODY
+    affine = np.diag([1.5, -1.5, 1.5, 1.0])
+    found = identify(classes, Volume(np.zeros((1, *classes.shape), np.float32), affine))
+    assert (len(found.document["discs"]), len(found.document["vertebrae"])) == (discs, bones if discs else 0)
+
+
 def test_roles_translate_the_networks_own_numbers(box_spine, column) -> None:
     spine = box_spine(column(3, bottom="sacrum"))
     roles = {"9": "vertebra", "4": "disc", "1": "canal", "7": "sacrum"}

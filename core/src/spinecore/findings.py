@@ -66,7 +66,7 @@ def identify(
     """
     cleaned = clean(_as_classes(classes, roles), volume.affine)
     chain = find_chain(cleaned.classes, volume.affine)
-    if not _is_spine(chain, cleaned.classes):
+    if not _is_spine(chain):
         cleaned, chain = replace(cleaned, classes=np.zeros_like(cleaned.classes)), Chain()
     region = options.region if options is not None else None
     above, below = _open_ends(chain, cleaned.classes, volume.affine)
@@ -88,10 +88,10 @@ def _as_classes(classes: NDArray[np.uint8], roles: Mapping[str, str] | None) -> 
     return table[classes]
 
 
-def _is_spine(chain: Chain, classes: NDArray[np.uint8]) -> bool:
-    """Whether enough hangs together to be a spine: three members of the chain, or two beside a canal."""
+def _is_spine(chain: Chain) -> bool:
+    """Whether enough hangs together to be a spine: three members of the chain, e.g. a disc and two bones."""
     members = sum(bone.seen for bone in chain.bones) + sum(disc is not None for disc in chain.discs)
-    return members >= 3 or (members == 2 and bool((classes == Class.CANAL).any()))
+    return members >= 3
 
 
 def _open_ends(chain: Chain, classes: NDArray[np.uint8], affine: Affine) -> tuple[OpenEnd, OpenEnd]:
