@@ -21,6 +21,7 @@ from spine_server import EmbeddedTriton, PreconditionError, ServerOptions, Start
 from spine_server.canary import run_canary
 from spine_server.errors import CanaryError
 from spine_server.leftovers import PREFIX, SHARED_MEMORY
+from spine_server.ports import wait_until_open
 
 SPINE_SERVER = [sys.executable, "-m", "spine_server.cli"]
 
@@ -225,3 +226,15 @@ def test_a_server_can_be_started_from_a_thread_that_ends(tiny_repository: Path) 
         assert run_canary(server.grpc_url, timeout_s=10.0) < 10.0
     finally:
         assert server.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_start_waits_for_every_port_that_is_offered(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as grpc, socket.create_server(("127.0.0.1", 0)) as metrics:
+        options = ServerOptions(
+            grpc_port=grpc.getsockname()[1], metrics_port=metrics.getsockname()[1], monitor_host=host
+        )
+        wait_until_open(options, deadline=time.monotonic() + 5, check=lambda: None)
+        metrics.close()
+        with pytest.raises(CanaryError, match="metrics port"):
+            wait_until_open(options, deadline=time.monotonic() + 0.2, check=lambda: None)

@@ -20,7 +20,7 @@ from spine_server.exact_leaf import lay_out_exact
 from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
-from spine_server.ports import LOOPBACK, with_ports_chosen
+from spine_server.ports import LOOPBACK, wait_until_open, with_ports_chosen
 from spine_server.processes import mapped_files, stubs_of
 from spine_server.repository import Entry, default_repository, entry_models
 from spine_server.run_folder import lay_out_backends
@@ -219,6 +219,7 @@ class EmbeddedTriton:
                 check=self._check_alive,
                 entries=entries,
             )
+            wait_until_open(self.options, deadline=deadline, check=self._check_alive)
         except CanaryError as error:
             raise CanaryError(f"{error}\n{self.last_words()}".rstrip()) from None
 
