@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from load.records import Record
+from load.summary import distribution
 from load.workload import HOUR_S, Phase
 
 FACTOR, KEEPS_UP = 3.0, 0.9
@@ -52,8 +53,8 @@ def _point(due: Sequence[Record], everything: Sequence[Record], low: float, high
     shift = min(record.latency_s for record in everything if record.ok)
     answered = sum(record.ok and low + shift <= record.done_s < high + shift for record in everything)
     scale = HOUR_S / (high - low)
-    p50, p95 = (float(np.percentile(good, part, method="inverted_cdf")) for part in (50, 95))
-    return Point(len(due) * scale, answered * scale, p50, p95, len(due))
+    seen = distribution(good)
+    return Point(len(due) * scale, answered * scale, seen["p50"], seen["p95"], len(due))
 
 
 def find_knee(points: Sequence[Point]) -> dict[str, Any] | None:

@@ -40,11 +40,12 @@ def samples_of(kinds: Sequence[VolumeKind], cache: Path) -> list[Sample]:
         assert kind.phantom is not None
         for number in range(kind.count):
             config = replace(kind.phantom, seed=kind.phantom.seed + number)
-            found.append(Sample(kind.name, kind.weight / kind.count, _phantom(config, cache)))
+            found.append(Sample(kind.name, kind.weight / kind.count, phantom(config, cache)))
     return found
 
 
-def _phantom(config: PhantomConfig, cache: Path) -> Volume:
+def phantom(config: PhantomConfig, cache: Path) -> Volume:
+    """The phantom of `config`: drawn once, and kept in `cache`."""
     folder = cache / hashlib.sha256(repr(config).encode()).hexdigest()[:16]
     path = folder / "phantom.npz"
     if not path.exists():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from load.arrivals import pick
 from load.volumes import Sample
 
 from planning.arrivals import Times
@@ -32,8 +33,7 @@ class Schedule:
         rng = np.random.default_rng(seed)
         due = np.cumsum(rng.exponential(1.0 / rate_per_s, size=int(3 * rate_per_s * seconds) + 20))
         due = due[due < seconds]
-        weights = np.array([sample.weight for sample in samples])
-        return cls(due, rng.choice(len(samples), size=len(due), p=weights / weights.sum()))
+        return cls(due, pick(len(due), [sample.weight for sample in samples], rng))
 
     @classmethod
     def burst(cls, count: int, samples: Sequence[Sample]) -> Schedule:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from load.volumes import phantom
 
 from spine_export.images import read_volume
 from spinecore.geometry import Volume
-from spinecore.phantom import SMALL_LUMBAR, PhantomConfig, make_phantom
+from spinecore.phantom import SMALL_LUMBAR, PhantomConfig
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 """Real MR images beside the checkout; what needs them is left out, and said so, where they are missing."""
@@ -40,7 +41,8 @@ def load(name: str, *, cache: Path) -> Volume:
     Phantoms are drawn once and kept in `cache`. MissingImageError where a real image is not there.
     """
     if name in _PHANTOMS:
-        return _phantom(_PHANTOMS[name], cache / f"{name}.npz")
+        drawn = phantom(_PHANTOMS[name], cache)
+        return Volume(drawn.voxels[None], drawn.affine)
     path = DATA / REAL[name]
     if not path.is_file():
         raise MissingImageError(f"{name} is not on this machine (it is looked for at ../shared/data)")
@@ -73,12 +75,3 @@ def _doubled(times: int, *, order: tuple[int, int, int]) -> tuple[int, ...]:
     if times not in (1, 2, 4, 8):
         raise ValueError(f"a volume can grow 1, 2, 4 or 8 times, not {times}")
     return order[: times.bit_length() - 1]
-
-
-def _phantom(config: PhantomConfig, kept: Path) -> Volume:
-    if not kept.is_file():
-        drawn = make_phantom(config)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(kept, image=drawn.image, affine=drawn.affine)
-    with np.load(kept) as content:
-        return Volume(content["image"][None], content["affine"])

@@ -18,10 +18,9 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from spine_server import EmbeddedTriton, PreconditionError, ServerOptions, StartError
-from spine_server.canary import run_canary
+from spine_server.canary import run_canary, wait_until_open
 from spine_server.errors import CanaryError
 from spine_server.leftovers import PREFIX, SHARED_MEMORY
-from spine_server.ports import wait_until_open
 
 SPINE_SERVER = [sys.executable, "-m", "spine_server.cli"]
 

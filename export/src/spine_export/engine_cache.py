@@ -33,7 +33,8 @@ from spine_export.tensorrt_engine import (
     find_gpu,
     tensorrt_version,
 )
-from spine_server.repository import NETWORK_DESCRIPTION, Model, read_model
+from spine_server.modes import NETWORK_DESCRIPTION
+from spine_server.repository import Model, read_model
 from spinecore.network_spec import NetworkSpec
 
 SIDECAR = "engine.json"

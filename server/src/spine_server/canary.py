@@ -6,6 +6,7 @@ Triton calls itself ready while a dead stage answers nothing but errors; only an
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -17,6 +18,8 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from spine_server.errors import CanaryError
+from spine_server.options import ServerOptions
+from spine_server.ports import listeners
 from spine_server.repository import ENTRY_MODEL, Entry
 
 SHAPE_ZYX = (24, 32, 32)
@@ -140,3 +143,22 @@ def wait_until_live(url: str, *, deadline: float, check: Callable[[], None]) -> 
                 pass
         time.sleep(POLL_S)
     raise CanaryError("The models were not loaded within the start timeout.")
+
+
+def wait_until_open(options: ServerOptions, *, deadline: float, check: Callable[[], None]) -> None:
+    """Return when every service of `options` accepts connections: Triton opens HTTP and metrics after gRPC.
+
+    `check` is called between tries and raises when waiting has become useless; `deadline` is of
+    `time.monotonic`. CanaryError if it passes.
+    """
+    for listener in listeners(options):
+        host = listener.host.strip("[]")  # an address that means all of the machine reaches it, too
+        while True:
+            check()
+            try:
+                socket.create_connection((host, listener.port), timeout=1.0).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise CanaryError(f"The {listener.service} port was not open in time.") from None
+                time.sleep(POLL_S)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from spine_server import launch, preconditions
-from spine_server.canary import POLL_S, run_canary, wait_until_live
+from spine_server.canary import POLL_S, run_canary, wait_until_live, wait_until_open
 from spine_server.control import ModelControl, socket_address
 from spine_server.distribution import find_distribution
 from spine_server.errors import CanaryError, PreconditionError, StartError, StopRequested
@@ -20,7 +20,7 @@ from spine_server.exact_leaf import lay_out_exact
 from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
-from spine_server.ports import LOOPBACK, wait_until_open, with_ports_chosen
+from spine_server.ports import LOOPBACK, with_ports_chosen
 from spine_server.processes import mapped_files, stubs_of
 from spine_server.repository import Entry, default_repository, entry_models
 from spine_server.run_folder import lay_out_backends

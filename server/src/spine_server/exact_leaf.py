@@ -7,9 +7,9 @@ from pathlib import Path
 from google.protobuf import text_format  # type: ignore[import-untyped]
 
 from spine_server.errors import PreconditionError
-from spine_server.modes import EXACT, FAST, OVERLAY, SCOUT, leaf_name
+from spine_server.modes import EXACT, FAST, NETWORK_DESCRIPTION, OVERLAY, SCOUT, leaf_name
 from spine_server.options import Profile
-from spine_server.repository import NETWORK_DESCRIPTION, Model, read_model
+from spine_server.repository import Model, read_model
 from spinecore.network_spec import NetworkSpec
 
 _FLOAT_FILE = "model.onnx"

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from spine_server.errors import CanaryError
 from spine_server.options import FREE_PORT, ServerOptions
 
 LOOPBACK = "127.0.0.1"
-POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -31,25 +27,6 @@ def listeners(options: ServerOptions) -> list[Listener]:
         ("metrics", options.monitor_host or options.host, options.metrics_port),
     )
     return [Listener(service, host, port) for service, host, port in wanted if port is not None]
-
-
-def wait_until_open(options: ServerOptions, *, deadline: float, check: Callable[[], None]) -> None:
-    """Return when every service of `options` accepts connections: Triton opens HTTP and metrics after gRPC.
-
-    `check` is called between tries and raises when waiting has become useless; `deadline` is of
-    `time.monotonic`. CanaryError if it passes.
-    """
-    for listener in listeners(options):
-        host = listener.host.strip("[]")  # an address that means all of the machine reaches it, too
-        while True:
-            check()
-            try:
-                socket.create_connection((host, listener.port), timeout=1.0).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise CanaryError(f"The {listener.service} port was not open in time.") from None
-                time.sleep(POLL_S)
 
 
 def with_ports_chosen(options: ServerOptions) -> ServerOptions:

@@ -16,12 +16,12 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
 from spine_server.errors import PreconditionError
+from spine_server.modes import NETWORK_DESCRIPTION
 from spine_server.options import Profile
 from spinecore.errors import ModelError
 from spinecore.network_spec import NetworkSpec
 
 ENTRY_MODEL = "spine_mri"
-NETWORK_DESCRIPTION = "network.json"
 REPOSITORY_VARIABLE = "SPINESERVE_MODEL_REPOSITORY"
 
 _DEFAULT_FILE = {"python": "model.py", "openvino": "model.xml", "tensorrt_plan": "model.plan"}
