@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import simpy
 
+from planning.clock import Clock
 from planning.replica import End, Ended, Replica, Study
 from spine_client import RetryPolicy
 
@@ -57,7 +56,7 @@ class Fleet:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        clock: Clock,
         build: Callable[[Ended], Replica],
         count: int,
         *,
@@ -66,7 +65,7 @@ class Fleet:
         rng: np.random.Generator,
         ended: Callable[[Study, End], None],
     ) -> None:
-        self._env, self._build, self._delays, self._retry = env, build, delays, retry
+        self._clock, self._build, self._delays, self._retry = clock, build, delays, retry
         self._rng, self._tell = rng, ended
         self._members: list[_Member] = []
         self._rotation: list[_Member] = []
@@ -93,7 +92,7 @@ class Fleet:
 
     def replica_seconds(self) -> float:
         """From creation to end, starting and draining included: what is paid for."""
-        now = self._env.now
+        now = self._clock.now
         return sum((now if m.gone_s is None else m.gone_s) - m.created_s for m in self._members)
 
     def busy_seconds(self) -> float:
@@ -123,20 +122,20 @@ class Fleet:
         """`count` replicas vanish with their node; callers notice later, and Kubernetes later still."""
         for member in [member for member in self._rotation if not member.replica.lost][:count]:
             member.replica.lose()
-            self._later(self._delays.notice_s, partial(self._noticed, member))
+            self._clock.later(self._delays.notice_s, self._noticed, member)
             if not member.leaving:
-                self._later(self._delays.replace_s, partial(self._replace, member))
+                self._clock.later(self._delays.replace_s, self._replace, member)
 
     def _living(self) -> list[_Member]:
         return [member for member in self._members if member.gone_s is None]
 
     def _create(self) -> _Member:
-        member = _Member(self._build(self._attempt_ended), self._env.now)
+        member = _Member(self._build(self._attempt_ended), self._clock.now)
         self._members.append(member)
         return member
 
     def _after(self, delay_s: float, member: _Member) -> None:
-        self._later(delay_s, lambda: self._serve(member))
+        self._clock.later(delay_s, self._serve, member)
 
     def _serve(self, member: _Member) -> None:
         if not member.leaving:
@@ -149,7 +148,7 @@ class Fleet:
         if member.replica.in_flight:
             self._draining.append(member)
         else:
-            member.gone_s = self._env.now
+            member.gone_s = self._clock.now
 
     def _noticed(self, member: _Member) -> None:
         if member in self._rotation:
@@ -158,23 +157,20 @@ class Fleet:
 
     def _replace(self, member: _Member) -> None:
         if not member.leaving:
-            member.gone_s = self._env.now
+            member.gone_s = self._clock.now
             self._after(self._delays.start_s + self._delays.join_s, self._create())
 
     def _attempt_ended(self, study: Study, end: End) -> None:
         for member in [member for member in self._draining if not member.replica.in_flight]:
             self._draining.remove(member)
-            member.gone_s = self._env.now
+            member.gone_s = self._clock.now
         final = end in (End.ANSWERED, End.DEADLINE) or study.attempts >= self._retry.max_attempts
         if final:
             self._tell(study, end)
             return
-        self._later(self._pause_s(study, end), lambda: self.send(study))
+        self._clock.later(self._pause_s(study, end), self.send, study)
 
     def _pause_s(self, study: Study, end: End) -> float:
         longest = min(self._retry.max_pause_s, self._retry.first_pause_s * 2.0 ** (study.attempts - 1))
         told = FULL_PAUSE_S if end is End.FULL else 0.0
         return told + float(self._rng.uniform(0.0, longest))
-
-    def _later(self, delay_s: float, do: Callable[[], None]) -> None:
-        simpy.Timeout(self._env, delay_s).callbacks.append(lambda _: do())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
-import simpy
 
 from planning.arrivals import DayCurve, Times
 from planning.autoscaler import Autoscaler, ScalingSettings
+from planning.clock import Clock
 from planning.fleet import Delays, Fleet
 from planning.replica import End, Ended, Host, Replica, Study, Way
 from planning.service import ServiceTimes, Ways
@@ -178,15 +177,14 @@ class _Day:
         arrivals: Times,
         ways: list[Way],
     ) -> None:
-        self._env, self._site, self._every = simpy.Environment(), site, every
+        self._clock, self._site, self._every = Clock(), site, every
         self._arrivals, self._ways = arrivals, ways
         count = len(arrivals)
         self._latency, self._ends = np.full(count, np.nan), np.full(count, -1, np.int64)
         self._attempts, self._left = np.zeros(count, np.int64), count
-        self._over = self._env.event()
         self._built, self._host = 0, Host()
         self._fleet = Fleet(
-            self._env,
+            self._clock,
             self._replica,
             replicas,
             delays=site.delays,
@@ -199,22 +197,22 @@ class _Day:
 
     def scale(self, autoscaler: Autoscaler, settings: ScalingSettings, replicas: int) -> None:
         """Let the number of replicas follow the load."""
-        self._seen = (0.0, 0.0)
-        self._env.process(self._scrape(settings))
-        self._env.process(self._decide(autoscaler, settings, replicas))
+        self._seen, self._wanted = (0.0, 0.0), replicas
+        self._clock.every(settings.scrape_s, self._scrape, first_s=settings.scrape_s)  # before a decision
+        self._clock.every(settings.polling_s, partial(self._decide, autoscaler), first_s=settings.polling_s)
 
     def lose(self, loss: Loss) -> None:
         """Have a node lost."""
         count = max(1, round(loss.count / self._every))
-        simpy.Timeout(self._env, loss.at_s).callbacks.append(lambda _: self._fleet.lose(count))
+        self._clock.later(loss.at_s, self._fleet.lose, count)
 
     def run(self) -> Run:
         """Until the day is over and the last study has ended."""
-        self._env.process(self._arrive())
-        self._env.process(self._watch())
-        self._env.run(until=self._site.curve.day_s)
-        if self._left:
-            self._env.run(until=self._over)
+        self._expect(0)
+        self._clock.every(self._site.curve.day_s / 1440, self._watch)
+        self._clock.run(until=self._site.curve.day_s)
+        while self._left:
+            self._clock.step()
         seconds = self._fleet.replica_seconds()
         cores = self._site.times.cores
         return Run(
@@ -235,7 +233,7 @@ class _Day:
             self._host = Host(site.times.neighbour_slowdown if site.per_host > 1 else 1.0)
         self._built += 1
         return Replica(
-            self._env,
+            self._clock,
             site.topology.pools,
             cores=site.times.cores,
             ended=ended,
@@ -243,39 +241,33 @@ class _Day:
             max_in_flight=site.max_in_flight,
         )
 
-    def _arrive(self) -> Generator[simpy.Event, None, None]:
-        for number, at_s in enumerate(self._arrivals):
-            yield simpy.Timeout(self._env, max(0.0, at_s - self._env.now))
-            study = Study(number, self._ways[number], at_s, at_s + self._site.timeout_s)
-            self._fleet.send(study)
+    def _expect(self, number: int) -> None:
+        """The study `number` comes when it is due."""
+        if number < len(self._arrivals):
+            self._clock.later(max(0.0, self._arrivals[number] - self._clock.now), self._arrive, number)
+
+    def _arrive(self, number: int) -> None:
+        at_s = float(self._arrivals[number])
+        self._expect(number + 1)
+        self._fleet.send(Study(number, self._ways[number], at_s, at_s + self._site.timeout_s))
 
     def _ended(self, study: Study, end: End) -> None:
         if self._ends[study.number] != -1:
             raise AssertionError(f"Study {study.number} ended twice.")
         self._ends[study.number], self._attempts[study.number] = end, study.attempts
-        self._latency[study.number] = self._env.now - study.arrived_s
+        self._latency[study.number] = self._clock.now - study.arrived_s
         self._left -= 1
-        if not self._left:
-            self._over.succeed()
 
-    def _watch(self) -> Generator[simpy.Event, None, None]:
-        while True:
-            self._serving.append((self._env.now, self._fleet.serving * self._every))
-            yield simpy.Timeout(self._env, self._site.curve.day_s / 1440)
+    def _watch(self) -> None:
+        self._serving.append((self._clock.now, self._fleet.serving * self._every))
 
-    def _scrape(self, settings: ScalingSettings) -> Generator[simpy.Event, None, None]:
-        while True:
-            self._seen = (self._fleet.in_flight * self._every, self._fleet.waiting * self._every)
-            yield simpy.Timeout(self._env, settings.scrape_s)
+    def _scrape(self) -> None:
+        self._seen = (self._fleet.in_flight * self._every, self._fleet.waiting * self._every)
 
-    def _decide(
-        self, autoscaler: Autoscaler, settings: ScalingSettings, current: int
-    ) -> Generator[simpy.Event, None, None]:
-        while True:
-            yield simpy.Timeout(self._env, settings.polling_s)
-            in_flight, waiting = self._seen
-            wanted = autoscaler.decide(self._env.now, current, in_flight=in_flight, waiting=waiting)
-            if wanted != current:
-                self._history.append((self._env.now, wanted))
-                self._fleet.resize(max(1, round(wanted / self._every)))
-            current = wanted
+    def _decide(self, autoscaler: Autoscaler) -> None:
+        in_flight, waiting = self._seen
+        wanted = autoscaler.decide(self._clock.now, self._wanted, in_flight=in_flight, waiting=waiting)
+        if wanted != self._wanted:
+            self._history.append((self._clock.now, wanted))
+            self._fleet.resize(max(1, round(wanted / self._every)))
+        self._wanted = wanted

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simpy
 from planning.autoscaler import Autoscaler, ScalingSettings
 from planning.chart import gate_limit, read_values, scaling_settings
+from planning.clock import Clock
 from planning.fleet import Delays, Fleet
 from planning.replica import End, Ended, Study
 from planning.run import Loss, simulate
@@ -41,8 +41,8 @@ class Counted:
         self.got.append(study.number)
 
 
-def fleet_of(count: int) -> tuple[simpy.Environment, Fleet, list[Counted]]:
-    env, built = simpy.Environment(), list[Counted]()
+def fleet_of(count: int) -> tuple[Clock, Fleet, list[Counted]]:
+    env, built = Clock(), list[Counted]()
 
     def build(ended: Ended) -> Counted:
         built.append(Counted(ended))

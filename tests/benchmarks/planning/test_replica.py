@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import simpy
+from planning.clock import Clock
 from planning.fleet import FULL_PAUSE_S
 from planning.replica import End, Host, Kind, Replica, Step, Study
 from planning.run import simulate
@@ -22,7 +22,7 @@ class Bench:
     """A replica whose attempts' ends are written down."""
 
     def __init__(self, *pools: Pool, cores: float = 1, **more: object) -> None:
-        self.env, self.sent = simpy.Environment(), 0
+        self.env, self.sent = Clock(), 0
         self.ends: dict[int, tuple[float, End]] = {}
         self.replica = Replica(self.env, pools, cores=cores, ended=self._ended, **more)  # type: ignore[arg-type]
 
@@ -33,7 +33,7 @@ class Bench:
     def send(self, at_s: float, *way: Step, deadline_s: float = 1e9) -> None:
         study = Study(self.sent, way, at_s, deadline_s)
         self.sent += 1
-        simpy.Timeout(self.env, at_s).callbacks.append(lambda _: self.replica.accept(study))
+        self.env.later(at_s, self.replica.accept, study)
 
     def run(self) -> dict[int, tuple[float, End]]:
         self.env.run()
@@ -60,7 +60,7 @@ def test_threads_beyond_the_cores_slow_all_down() -> None:
 
 
 def test_a_busy_neighbour_slows_down() -> None:
-    env, ends, host = simpy.Environment(), [], Host(2.0)
+    env, ends, host = Clock(), [], Host(2.0)
     pools = (Pool(name="a"),)
     replicas = [
         Replica(env, pools, cores=1, host=host, ended=lambda study, _: ends.append((study.number, env.now)))
