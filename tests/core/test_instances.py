@@ -70,13 +70,29 @@ def test_bodies_without_a_disc_are_divided_at_the_gap(box_spine) -> None:
     assert all(chain.trusted)
 
 
-def test_fused_bodies_without_a_waist_end_the_trust(box_spine) -> None:
-    spine = box_spine(["body", "disc", "body", "gap6", "body", "disc", "body", "disc", "body"])
+def test_a_block_as_long_and_as_large_as_two_vertebrae_is_two(box_spine) -> None:
+    chain = chain_of(_fused(box_spine))
+    assert [disc is None for disc in chain.discs] == [False, True, False, False]
+    assert all(chain.trusted)
+    halves = [len(bone.voxels) for bone in chain.bones[1:3]]
+    assert abs(halves[0] - halves[1]) <= 0.05 * BODY_VOXELS
+
+
+def test_fused_bodies_that_are_long_but_not_large_enough_for_two_end_the_trust(box_spine) -> None:
+    spine = _fused(box_spine)
     _, low, high = spine.spans[3]
-    spine.classes[low:high] = np.where(spine.classes[high] == Class.BODY, Class.BODY, spine.classes[low:high])
+    spine.classes[low - 20 : high + 20, :, 15:] = Class.BACKGROUND
     chain = chain_of(spine)
     assert len(chain.bones) == 4
     assert chain.trusted == (False, False, True)
+
+
+def _fused(box_spine):
+    """Two bodies without a disc or a waist between them."""
+    spine = box_spine(["body", "disc", "body", "gap6", "body", "disc", "body", "disc", "body"])
+    _, low, high = spine.spans[3]
+    spine.classes[low:high] = np.where(spine.classes[high] == Class.BODY, Class.BODY, spine.classes[low:high])
+    return spine
 
 
 def test_a_body_not_segmented_between_two_discs_is_counted_in(box_spine) -> None:
@@ -148,3 +164,22 @@ def test_sacrum_voxels_inside_a_body_become_body(box_spine, column) -> None:
     _, low, _ = spine.spans[2]
     spine.classes[low + 5 : low + 12, 15:25, 15:25] = Class.SACRUM
     assert len(chain_of(spine).bones[1].voxels) == BODY_VOXELS
+
+
+def test_c2_cut_by_the_image_counts_from_the_length_that_only_its_dens_gives(box_spine, column) -> None:
+    for kept, usable in ((28, True), (24, False)):  # mm of C2 in view; the discs are 26 mm apart
+        spine = box_spine(column(4, top="c2"), margin=0)
+        _, low, _ = spine.spans[0]
+        spine.classes = spine.classes[: low + kept]
+        chain = chain_of(spine)
+        assert (chain.index_of(Kind.C2) == 0) is usable
+        assert ("any cervical vertebra" in chain.doubts.get(Kind.C2, "")) is not usable
+
+
+def test_the_edge_of_a_disc_at_the_border_is_no_disc(box_spine, column) -> None:
+    for kept_mm, discs in ((8, 3), (16, 4)):  # of the last disc's 24 mm from back to front
+        spine = box_spine([*column(4), "disc"], margin=0)
+        _, low, high = spine.spans[-1]
+        disc = spine.classes[low:high]
+        disc[:, 13 + kept_mm :][disc[:, 13 + kept_mm :] == Class.DISC] = Class.BACKGROUND
+        assert len(chain_of(spine).discs) == discs

@@ -32,7 +32,7 @@ MIN_ENDING_ANCHOR_MM3 = {Kind.SACRUM: 1000.0, Kind.C2: 400.0}  # where the colum
 # Discs next to an anchor of which little is seen: a neck's are smaller than this, a loin's larger.
 MAX_NECK_DISC_MM2 = 500.0
 MIN_LOIN_DISC_MM2 = 500.0
-DENS_SHARE = 1.25  # of the pitch: a C2 at the border of the image is longer than this, other bodies are not
+DENS_SHARE = 1.0  # of the pitch: with a part of its dens C2 is longer than this, no other body nearly as long
 ONE_BONE_SHARE = 1.6  # of the pitch: bone beyond the last disc shorter than this is one bone of two classes
 # A disc within an anchor (S1/S2, the seam in C2) is smaller than this share of the next ones.
 RUDIMENT_SHARE = {Kind.SACRUM: 0.45, Kind.C2: 0.65}
@@ -44,6 +44,7 @@ REACH_MM = 10.0  # an anchor farther than this from the next disc or bone has lo
 SCRAP_JOIN_SHARE = 0.12
 SCRAP_DROP_SHARE = 0.01
 STRAY_SHARE = 0.4  # bone at an end that is neither whole nor cut by the field of view is no vertebra
+SCRAP_DISC_SHARE = 0.5  # of the next discs' footprints: an outermost disc at the border below this is none
 
 
 def settle_anchor(draft: Draft, material: Material, anchor: Kind, *, ends_in_view: bool = False) -> None:
@@ -200,18 +201,33 @@ def settle_scraps(draft: Draft, material: Material) -> None:
     """A little bone beyond the outermost disc that hangs on the bone before it belongs to that one.
 
     (A disc cut by the field of view has an uncertain plane.) A trace, or a part of a vertebra that ends
-    within the field of view, is dropped.
+    within the field of view, is dropped, and so is the edge of a disc at the border with nothing beyond it.
     """
     for _ in range(2):
         draft.flip()
-        if len(draft.bones) < 2 or draft.kinds[0] is not Kind.BODY or not len(draft.bones[0]):
-            continue
-        share = material.volume(draft.bones[0]) / usual_volume(draft, material)
-        if share < SCRAP_JOIN_SHARE and _hangs_on(draft.bones[0], draft.bones[1], material):
-            draft.bones[1] = np.concatenate([draft.bones[1], draft.bones[0]])
-            draft.bones[0] = np.empty(0, dtype=np.intp)
-        elif share < SCRAP_DROP_SHARE or (share < STRAY_SHARE and not _at_border(draft.bones[0], material)):
-            draft.bones[0] = np.empty(0, dtype=np.intp)
+        _settle_scrap(draft, material)
+        _drop_edge_of_a_disc(draft, material)
+
+
+def _settle_scrap(draft: Draft, material: Material) -> None:
+    if len(draft.bones) < 2 or draft.kinds[0] is not Kind.BODY or not len(draft.bones[0]):
+        return
+    share = material.volume(draft.bones[0]) / usual_volume(draft, material)
+    if share < SCRAP_JOIN_SHARE and _hangs_on(draft.bones[0], draft.bones[1], material):
+        draft.bones[1] = np.concatenate([draft.bones[1], draft.bones[0]])
+        draft.bones[0] = np.empty(0, dtype=np.intp)
+    elif share < SCRAP_DROP_SHARE or (share < STRAY_SHARE and not _at_border(draft.bones[0], material)):
+        draft.bones[0] = np.empty(0, dtype=np.intp)
+
+
+def _drop_edge_of_a_disc(draft: Draft, material: Material) -> None:
+    """A last disc of which the border of the image leaves a corner cannot be told from a dark endplate."""
+    seam = draft.seams[0] if draft.seams else None
+    others = [s.area_mm2 for s in draft.seams[1:4] if s is not None and s.is_disc]
+    if seam is None or len(draft.bones[0]) or not others or not _at_border(seam.members, material):
+        return
+    if seam.area_mm2 < SCRAP_DISC_SHARE * float(np.median(others)):
+        del draft.bones[0], draft.kinds[0], draft.seams[0], draft.trusted[0]
 
 
 def _at_border(members: Members, material: Material) -> bool:

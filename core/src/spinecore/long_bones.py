@@ -12,6 +12,7 @@ LONG_END_SHARE = 1.35  # of the pitch: bone beyond the last disc this long is mo
 TEAR_MM = 3.0
 MIN_PIECE_SHARE = 0.35  # a piece cut off a long bone is at least this share of the largest one
 MISSED_PITCH = (0.6, 1.5)  # two discs without bone between them hold exactly one vertebra at these distances
+BLOCK_SHARE = (1.6, 2.5)  # of the pitch and of a usual vertebra's volume: two vertebrae that are one block
 MIN_BONE_SHARE = 0.12  # less bone than this share of a usual vertebra is not one
 
 
@@ -43,14 +44,17 @@ def _pieces(draft: Draft, material: Material, k: int) -> int:
 def _cut(draft: Draft, material: Material, k: int, pieces: int) -> int:
     """Cut bone k; the number of bones added.
 
-    At clear waists counting goes on. Otherwise it is cut only where nothing holds it together, and not
-    trusted: across such a tear, or, if there is none, at both ends of the bone.
+    At clear waists counting goes on, and in the middle of what is as long and as large as two vertebrae (a
+    block vertebra, or a disc too thin to be seen). Otherwise it is cut only where nothing holds it together,
+    and not trusted: across such a tear, or, if there is none, at both ends of the bone.
     """
     members = draft.bones[k]
     cuts = waists(material.cloud, members, material.column, pieces=pieces)
     owner = interval_of(material.cloud, members, cuts)
     parts = [members[owner == j] for j in range(len(cuts) + 1)]
     clear = bool(cuts) and _alike(parts, material, pitch=pitch_at(draft, k))
+    if not clear and pieces == 2 and _is_block(draft, material, k):
+        parts, clear = _halves(members, material), True
     if not clear:
         parts = _torn(members, material)
     if len(parts) == 1:
@@ -64,6 +68,25 @@ def _cut(draft: Draft, material: Material, k: int, pieces: int) -> int:
     draft.seams[k:k] = [None] * added
     draft.trusted[k:k] = [clear] * added
     return added
+
+
+def _is_block(draft: Draft, material: Material, k: int) -> bool:
+    """Whether bone k, between two discs, has both the length and the volume of two vertebrae."""
+    below, above = (draft.seams[j] if 0 <= j < len(draft.seams) else None for j in (k - 1, k))
+    usual = [material.volume(m) for j, m in enumerate(draft.bones) if 0 < abs(j - k) <= 2 and len(m)]
+    if below is None or above is None or not usual:
+        return False
+    length = (above.arc_mm - below.arc_mm) / pitch_at(draft, k)
+    volume = material.volume(draft.bones[k]) / float(np.median(usual))
+    low, high = BLOCK_SHARE
+    return low <= min(length, volume) and max(length, volume) <= high
+
+
+def _halves(members: Members, material: Material) -> list[Members]:
+    """`members` divided in the middle of their extent along the column."""
+    arcs = material.cloud.arc_mm[members]
+    upper = arcs > (np.percentile(arcs, 1) + np.percentile(arcs, 99)) / 2
+    return [members[~upper], members[upper]]
 
 
 def _torn(members: Members, material: Material) -> list[Members]:
