@@ -18,6 +18,13 @@ GOOD_MINUTES = 5
 """So many good minutes in a row, and a service has recovered."""
 SEARCH_DETAIL = 6_000
 MOST_REPLICAS = 100_000
+FEWEST_RUNS = 3
+HOPELESS = 3.0
+"""While a number is looked for, a first run so many times worse than the SLO decides alone."""
+PRECISE = 0.1
+"""Runs are enough when the half-width of their p95 is so small a part of it, and they leave no doubt."""
+LEAD_S, AFTERMATH_S = 900.0, 3600.0
+"""Simulated before a loss' hour begins, and after the loss."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,10 @@ class Estimate:
         """Upper end of the interval."""
         return self.mean + self.half
 
+    def clear_of(self, limit: float) -> bool:
+        """Whether `limit` is outside the interval."""
+        return not math.isfinite(self.mean) or abs(self.mean - limit) > self.half
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -59,7 +70,7 @@ class Damage:
     Attributes
     ----------
     failed, late : studies of the whole fleet without an answer, and with one later than the SLO's p95
-    recovered_s : from the loss until five minutes in a row meet the SLO again; infinite: not within the day
+    recovered_s : from the loss until five minutes in a row meet the SLO again; infinite: not within that hour
     """
 
     failed: Estimate
@@ -79,6 +90,8 @@ class Answer:
     per_hour : answers an hour in the busiest part
     busy : share of the cores' time over the day, starting and draining replicas included
     cost_per_1000 : in the price's currency; None without a price
+    damage : by a lost node; then what is said of the whole day is that of the fleet without the loss, what is
+        said of the busiest part is with it
     """
 
     name: str
@@ -129,11 +142,19 @@ def smallest(site: Site, slo: Slo, *, seeds: Sequence[int], loss: int = 0) -> in
 
     def enough(count: int) -> bool:
         lost = Loss(_moment(peak.curve), min(loss, count)) if loss else None
-        runs = [simulate(peak, count, seed=seed, loss=lost) for seed in seeds]
+        runs = [simulate(peak, count, seed=seeds[0], loss=lost)]
+        if _hopeless(*_at_peak(runs, peak.curve), slo):
+            return False
+        runs += [simulate(peak, count, seed=seed, loss=lost) for seed in seeds[1:]]
         p95, failed = _at_peak(runs, peak.curve)
         return p95.upper <= slo.p95_s and failed.upper <= slo.failed
 
     return _first(enough, start=max(1, loss, math.floor(site.busy_at_peak / 2)))
+
+
+def _hopeless(p95: Estimate, failed: Estimate, slo: Slo) -> bool:
+    """Whether one run is so far from the SLO that no other need be asked."""
+    return p95.mean > HOPELESS * slo.p95_s or failed.mean > HOPELESS * slo.failed
 
 
 def _first(enough: Callable[[int], bool], *, start: int) -> int:
@@ -170,13 +191,12 @@ def assess(
     seeds: Sequence[int],
     price: float | None = None,
     scaling: ScalingSettings | None = None,
-    loss: int = 0,
 ) -> tuple[Answer, list[Run]]:
-    """How a fleet does on the whole day; `loss` replicas vanish at the peak; `price`: a replica-hour's."""
-    lost = Loss(_moment(site.curve), min(loss, replicas)) if loss else None
-    runs = [simulate(site, replicas, seed=seed, scaling=scaling, loss=lost) for seed in seeds]
+    """How a fleet does on the whole day; `price`: a replica-hour's."""
+    runs = _repeated(
+        lambda seed: simulate(site, replicas, seed=seed, scaling=scaling), seeds, site.curve, slo
+    )
     p95, failed = _at_peak(runs, site.curve)
-    hours = [run.replica_hours for run in runs]
     answer = Answer(
         name=name,
         replicas=replicas,
@@ -188,12 +208,65 @@ def assess(
         peak_failed=failed,
         per_hour=Estimate.of([_per_hour(run, site.curve) for run in runs]),
         busy=Estimate.of([run.busy_share for run in runs]),
-        replica_hours=Estimate.of(hours),
+        replica_hours=Estimate.of([run.replica_hours for run in runs]),
         cost_per_1000=None if price is None else Estimate.of([_cost(run, price) for run in runs]),
         meets=p95.mean <= slo.p95_s and failed.mean <= slo.failed,
-        damage=None if lost is None else damage(runs, lost, slo),
     )
     return answer, runs
+
+
+def with_loss(
+    unharmed: tuple[Answer, list[Run]],
+    site: Site,
+    slo: Slo,
+    *,
+    seeds: Sequence[int],
+    loss: int,
+    scaling: ScalingSettings | None = None,
+) -> tuple[Answer, list[Run]]:
+    """What becomes of a fleet that `assess` knows when `loss` of its replicas vanish at the peak.
+
+    Only the time around the loss is simulated; an autoscaled fleet begins it with as many replicas as it had.
+    """
+    before, runs_before = unharmed
+    begin_s = max(0.0, site.curve.peak[0] - LEAD_S)
+    end_s = min(site.curve.day_s, max(_moment(site.curve) + AFTERMATH_S, site.curve.peak[1]))
+    count = round(float(np.mean([_wanted_at(run, begin_s) for run in runs_before])))
+    lost = Loss(_moment(site.curve), min(loss, count))
+    part, then = site.between(begin_s, end_s), replace(lost, at_s=lost.at_s - begin_s)
+
+    def run_of(seed: int) -> Run:
+        return simulate(part, count, seed=seed, scaling=scaling, loss=then).shifted(begin_s)
+
+    runs = _repeated(run_of, seeds, site.curve, slo)
+    p95, failed = _at_peak(runs, site.curve)
+    harmed = replace(
+        before,
+        name=f"{before.name}, {loss} lost",
+        most=max(before.most, *(wanted for run in runs for _, wanted in run.history)),
+        peak_p95_s=p95,
+        peak_failed=failed,
+        per_hour=Estimate.of([_per_hour(run, site.curve) for run in runs]),
+        meets=p95.mean <= slo.p95_s and failed.mean <= slo.failed,
+        damage=damage(runs, lost, slo),
+    )
+    return harmed, runs
+
+
+def _wanted_at(run: Run, at_s: float) -> int:
+    return [count for since_s, count in run.history if since_s <= at_s][-1]
+
+
+def _repeated(run_of: Callable[[int], Run], seeds: Sequence[int], curve: DayCurve, slo: Slo) -> list[Run]:
+    """Runs, at most one for each seed, until they tell precisely enough what happens at the peak."""
+    runs: list[Run] = []
+    for seed in seeds:
+        runs.append(run_of(seed))
+        p95, failed = _at_peak(runs, curve)
+        precise = p95.half <= PRECISE * p95.mean or not math.isfinite(p95.mean)
+        if len(runs) >= FEWEST_RUNS and precise and p95.clear_of(slo.p95_s) and failed.clear_of(slo.failed):
+            break
+    return runs
 
 
 def _per_hour(run: Run, curve: DayCurve) -> float:

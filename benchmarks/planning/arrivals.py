@@ -47,6 +47,13 @@ class DayCurve:
         """Studies per second in the busiest part when `studies` come in a day."""
         return studies * max(self.weights) / sum(self.weights) / (self.day_s / len(self.weights))
 
+    def between(self, begin_s: float, end_s: float, *, parts: int = 90) -> tuple[DayCurve, float]:
+        """The curve from one moment to another, in parts of its own, and the share of the studies in it."""
+        cumulative = np.concatenate([[0.0], np.cumsum(self.weights)]) / sum(self.weights)
+        edges = np.linspace(begin_s, end_s, parts + 1)
+        weights = np.diff(np.interp(edges, self.edges_s, cumulative))
+        return DayCurve(tuple(weights.tolist()), end_s - begin_s), float(weights.sum())
+
     def arrivals(self, studies: float, rng: np.random.Generator, *, every: float = 1.0) -> Times:
         """Moments in seconds, ascending, of a Poisson process with a mean of `studies` in the day.
 

@@ -269,16 +269,20 @@ class Replica:
 
     def _go(self, study: Study) -> None:
         """Take steps until one has to wait."""
-        way, late = study.way, self._clock.now > study.deadline_s
-        if late and study.at < len(way):
+        way, late, steps = study.way, self._clock.now > study.deadline_s, len(study.way)
+        if late and study.at < steps:
             self._drop(study, End.DEADLINE)
             return
-        while study.at < len(way):
+        while study.at < steps:
             step = way[study.at]
             kind = step.kind
             if kind == _TAKE:
-                if not self._take(study, self._queues[step.which]):
+                queue = self._queues[step.which]
+                if not queue.free:
+                    self._wait(study, queue)
                     return
+                queue.free -= 1
+                study.at += 1
                 continue
             study.at += 1
             if kind == _GIVE:
@@ -295,20 +299,15 @@ class Replica:
         if study in self._studies and not self.lost:
             self._go(study)
 
-    def _take(self, study: Study, queue: _Queue) -> bool:
-        """Whether it got an instance; else it waits, or was refused."""
+    def _wait(self, study: Study, queue: _Queue) -> None:
+        """All instances are taken: it waits, or is refused."""
         pool = queue.pool
-        if queue.free:
-            queue.free -= 1
-            study.at += 1
-            return True
         if len(queue.laid_ready) < pool.prefetched:
             queue.laid_ready.append(study)
         elif pool.max_waiting is not None and len(queue.waiting) >= pool.max_waiting:
             self._drop(study, End.FULL)
         else:
             queue.waiting.append((self._clock.now, study))
-        return False
 
     def _give(self, queue: _Queue) -> None:
         """An instance is free: the next takes it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -59,6 +60,11 @@ class Site:
         """Replicas that the busiest part of the day would keep busy if they took one study at a time."""
         return self.curve.peak_rate(self.studies) * self.times.mean_s
 
+    def between(self, begin_s: float, end_s: float) -> Site:
+        """The same site for a part of the day, whose clock begins at 0 again."""
+        curve, share = self.curve.between(begin_s, end_s)
+        return replace(self, curve=curve, studies=self.studies * share)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -102,6 +108,15 @@ class Run:
         """Which arrived in [begin, end)."""
         inside: npt.NDArray[np.bool_] = (self.arrived_s >= begin_s) & (self.arrived_s < end_s)
         return inside
+
+    def shifted(self, by_s: float) -> Run:
+        """The same, with all moments `by_s` later."""
+        return replace(
+            self,
+            arrived_s=self.arrived_s + by_s,
+            history=[(at_s + by_s, count) for at_s, count in self.history],
+            serving=[(at_s + by_s, count) for at_s, count in self.serving],
+        )
 
     def percentile(self, percent: float, among: npt.NDArray[np.bool_] | None = None) -> float:
         """Latency in s of those answered; infinite where none was."""
@@ -178,10 +193,10 @@ class _Day:
         ways: list[Way],
     ) -> None:
         self._clock, self._site, self._every = Clock(), site, every
-        self._arrivals, self._ways = arrivals, ways
+        self._arrivals, self._ways = arrivals.tolist(), ways
         count = len(arrivals)
-        self._latency, self._ends = np.full(count, np.nan), np.full(count, -1, np.int64)
-        self._attempts, self._left = np.zeros(count, np.int64), count
+        self._latency, self._ends = [math.nan] * count, [-1] * count  # quicker than arrays, one at a time
+        self._attempts, self._left = [0] * count, count
         self._built, self._host = 0, Host()
         self._fleet = Fleet(
             self._clock,
@@ -216,10 +231,10 @@ class _Day:
         seconds = self._fleet.replica_seconds()
         cores = self._site.times.cores
         return Run(
-            arrived_s=self._arrivals,
-            latency_s=self._latency,
-            ends=self._ends,
-            attempts=self._attempts,
+            arrived_s=np.array(self._arrivals),
+            latency_s=np.array(self._latency),
+            ends=np.array(self._ends, np.int64),
+            attempts=np.array(self._attempts, np.int64),
             history=self._history,
             serving=self._serving,
             replica_hours=seconds * self._every / 3600.0,
@@ -244,10 +259,10 @@ class _Day:
     def _expect(self, number: int) -> None:
         """The study `number` comes when it is due."""
         if number < len(self._arrivals):
-            self._clock.later(max(0.0, self._arrivals[number] - self._clock.now), self._arrive, number)
+            self._clock.later(self._arrivals[number] - self._clock.now, self._arrive, number)
 
     def _arrive(self, number: int) -> None:
-        at_s = float(self._arrivals[number])
+        at_s = self._arrivals[number]
         self._expect(number + 1)
         self._fleet.send(Study(number, self._ways[number], at_s, at_s + self._site.timeout_s))
 

@@ -9,9 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planning import cli
-from planning.answer import Estimate, Slo, around_peak, assess, recovery_s, smallest
+from planning.answer import (
+    Estimate,
+    Slo,
+    around_peak,
+    assess,
+    damage,
+    recovery_s,
+    smallest,
+    with_loss,
+)
 from planning.arrivals import DayCurve
-from planning.run import Run
+from planning.run import Loss, Run, simulate
 from planning.service import ServiceTimes, StudyTimes, VolumeTimes
 from small_sites import exponential, site_of, times_of
 
@@ -58,6 +67,28 @@ def test_cost_counts_every_hour_of_every_replica() -> None:
     assert answer.cost_per_1000 is not None
     assert answer.cost_per_1000.mean == pytest.approx(1000 * 3 * 2.0 / 3600, rel=0.05)
     assert answer.busy.mean == pytest.approx(0.5 / 3, rel=0.05)
+
+
+def test_a_part_of_the_day_is_as_busy_as_in_the_day() -> None:
+    """Hours of 1, 2, 5 and 2 in ten; from half an hour before the third on there are 1 + 5 + 1 in ten."""
+    part, share = DayCurve((1.0, 2.0, 5.0, 2.0), 4 * 3600.0).between(1.5 * 3600.0, 3.5 * 3600.0, parts=4)
+    assert share == pytest.approx(0.7) and part.day_s == 7200.0
+    assert np.array(part.weights) / share == pytest.approx(np.array([1.0, 2.5, 2.5, 1.0]) / 7.0)
+
+
+def test_a_loss_does_what_it_does_in_the_whole_day() -> None:
+    """Of three at 80 % load one is lost, so that two are overloaded: as many are late as in the whole day."""
+    site = site_of(times_of(1.0), rate_per_s=1.8, day_s=14_400.0, curve=DayCurve((0.5, 1.0), 14_400.0))
+    slo, seeds = Slo(10.0), range(1, 9)
+    fixed = assess("three", site, 3, slo, seeds=seeds)
+    harmed, runs = with_loss(fixed, site, slo, seeds=seeds, loss=1)
+    loss = Loss(7200.0 * 1.25)
+    whole = damage([simulate(site, 3, seed=seed, loss=loss) for seed in seeds], loss, slo)
+    assert harmed.damage is not None and harmed.name == "three, 1 lost"
+    here, there = harmed.damage.late, whole.late
+    assert abs(here.mean - there.mean) < here.half + there.half < there.mean
+    assert all(run.arrived_s.min() > 6000.0 for run in runs), "no more than the time around it"
+    assert harmed.replica_hours == fixed[0].replica_hours and harmed.peak_p95_s != fixed[0].peak_p95_s
 
 
 def run_of(latency_s: np.ndarray) -> Run:
