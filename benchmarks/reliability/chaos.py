@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,6 +60,7 @@ class Chaos:
             self.notes.append(f"{fault.name}: not run, this machine does not allow it.")
             return
         print(fault.name, flush=True)
+        began = time.monotonic()
         with ExitStack() as stack:
             streams = {
                 front: stack.enter_context(Stream(url, self._volumes, self._expected))
@@ -75,6 +77,7 @@ class Chaos:
             self._settled(streams.values())
         for front, stream in streams.items():
             self._note(fault, front, stream, strength)
+        print(f"   {time.monotonic() - began:.0f} s in all", flush=True)
 
     def _settled(self, streams: Iterable[Stream]) -> None:
         for stream in streams:

@@ -8,6 +8,7 @@ is exceeded, or if an answer was wrong or missing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import statistics
 import sys
@@ -122,7 +123,8 @@ class Soak:
 
     def _sample_until(self, over: threading.Event, interval_s: float) -> None:
         while not over.wait(interval_s):
-            self.samples.append(self._sample())
+            with contextlib.suppress(RuntimeError, StopIteration, psutil.Error):  # it is being restarted
+                self.samples.append(self._sample())
 
     def _sample(self) -> Sample:
         return look(self._replica.triton, self._replica.pid, at_s=time.monotonic() - self._began)
