@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,6 +123,37 @@ def test_unnamed_levels_cost_recall_but_not_precision(phantom: Phantom, referenc
     score, wrong = score_names(joint_counts(reference, phantom.labels), [24, 26], reference)
     assert (score.named, score.right, wrong) == (2, 2, [])
     assert score.recalled < score.expected
+
+
+@pytest.mark.parametrize(
+    ("c2", "c3", "sacrum", "l5", "anchor", "edge"),
+    [
+        (900, 800, 0, 0, True, False),
+        (700, 800, 0, 0, False, True),  # without its dens it may be any cervical vertebra
+        (150, 0, 0, 0, False, False),  # not even an edge
+        (0, 0, 500, 900, True, False),  # S1 is enough
+        (0, 0, 300, 900, False, True),
+        (300, 800, 500, 900, True, False),
+    ],
+)
+def test_an_anchor_is_in_view_with_enough_to_be_told(
+    c2: int, c3: int, sacrum: int, l5: int, anchor: bool, edge: bool
+) -> None:
+    voxels = np.repeat(np.array([2, 3, 26, 24, 0], np.uint8), [c2, c3, sacrum, l5, 4000])[:4000]
+    shown = labelled(voxels.reshape(10, 20, 20))
+    assert (shown.has_anchor, shown.has_edge_of_anchor) == (anchor, edge)
+
+
+def test_levels_with_only_an_edge_of_an_anchor_are_counted_apart(
+    phantom: Phantom, reference: Reference
+) -> None:
+    labels = phantom.labels.copy()
+    sacrum = np.flatnonzero(labels == 26)
+    labels.ravel()[sacrum[250:]] = 0
+    edge = replace(reference, labels=labels)
+    score, _ = score_names(joint_counts(edge, labels), [24], edge)
+    assert (score.expected, score.recalled, score.edge_recalled) == (0, 0, 1)
+    assert score.edge_expected == score_names(joint_counts(reference, labels), [24], reference)[0].expected
 
 
 def labelled(voxels: Any, **fields: Any) -> Reference:

@@ -96,6 +96,7 @@ def summary_table(content: Content) -> str:
     rows += [
         ("names that are right", _part(names["right"], names["named"])),
         ("levels named, where an anchor is in view", _part(names["recalled"], names["expected"])),
+        ("levels named, where only an edge of one is", _part(names["edge_recalled"], names["edge_expected"])),
         ("found levels left without a name", _part(names["levels_unnamed"], names["levels_found"])),
         ("discs found", _part(discs["found"], discs["expected"])),
     ]

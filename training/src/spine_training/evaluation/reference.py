@@ -34,6 +34,7 @@ QUANTITIES = (*HEIGHTS, CANAL_AP, CANAL_MIN, CANAL_BODY)
 FROM_SURFACES = "the phantoms' surfaces"
 FROM_MASKS = "the geometric method on the reference masks"
 _T12, _T13, _L6, _LAST = 19, 28, 25, 99
+_LOWEST_LUMBAR = (23, 24, 25)  # L4, where L5 is part of the sacrum, to L6
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,21 @@ class Reference:
 
     @property
     def has_anchor(self) -> bool:
-        """Whether C2 or the sacrum is in view, with more than an edge."""
+        """Whether C2 or the sacrum is in view with enough to be told from other vertebrae.
+
+        Of C2 at least as much as of C3, so that some of its dens is there: its lower half alone looks like
+        any cervical vertebra cut by the image. Of the sacrum at least half as much as of the vertebra on it.
+        """
         counts = np.bincount(self.labels.ravel(), minlength=256)
-        return bool(max(counts[SACRUM], counts[C2]) >= MIN_VOXELS)
+        c2 = max(int(counts[C2 + 1]), MIN_VOXELS)
+        sacrum = max(int(counts[list(_LOWEST_LUMBAR)].max()) // 2, MIN_VOXELS)
+        return bool(counts[C2] >= c2 or counts[SACRUM] >= sacrum)
+
+    @property
+    def has_edge_of_anchor(self) -> bool:
+        """Whether C2 or the sacrum is in view, but too little of either for `has_anchor`."""
+        counts = np.bincount(self.labels.ravel(), minlength=256)
+        return bool(max(counts[SACRUM], counts[C2]) >= MIN_VOXELS) and not self.has_anchor
 
 
 def reference_of_phantom(phantom: Phantom) -> Reference:

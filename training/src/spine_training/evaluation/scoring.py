@@ -11,7 +11,7 @@ Right name
     A named vertebra or disc is right if its label's voxels lie mostly in the true structure of that name.
 Recall
     Of the true levels that lie wholly in the field of view of a volume with an anchor (C2 or sacrum) in it:
-    the share that is found under its own name.
+    the share that is found under its own name. Volumes that show only an edge of an anchor are counted apart.
 Measurement errors
     Ours minus the reference in mm, over levels wholly in view whose own voxels are mostly one found level.
 """
@@ -56,12 +56,17 @@ Joint = NDArray[np.int64]  # (256, 256): voxels by reference label (row) and fou
 
 @dataclass(frozen=True)
 class NameScore:
-    """Counts of levels: named by us, of these right, true and to be found, of these found and named right."""
+    """Counts of levels: named by us, of these right, true and to be found, of these found and named right.
+
+    edge_expected, edge_recalled: the last two in volumes that show only an edge of an anchor.
+    """
 
     named: int = 0
     right: int = 0
     expected: int = 0
     recalled: int = 0
+    edge_expected: int = 0
+    edge_recalled: int = 0
 
     def __add__(self, other: NameScore) -> NameScore:
         return NameScore(
@@ -69,6 +74,8 @@ class NameScore:
             self.right + other.right,
             self.expected + other.expected,
             self.recalled + other.recalled,
+            self.edge_expected + other.edge_expected,
+            self.edge_recalled + other.edge_recalled,
         )
 
 
@@ -221,19 +228,15 @@ def score_names(joint: Joint, named: Collection[int], reference: Reference) -> t
     really = {label: main_overlap(joint[:, label], levels) for label in named}
     right = {label for label, true in really.items() if label == true}
     wrong = [f"{_title(label)} is {_title(true)}" for label, true in really.items() if label != true]
-    expected = _expected_levels(reference)
-    return NameScore(len(named), len(right), len(expected), sum(n in right for n in expected)), wrong
+    inside = [level.label for level in (*reference.vertebrae, *reference.discs) if level.complete]
+    found = (len(inside), sum(label in right for label in inside))
+    expected = found if reference.has_anchor else (0, 0)
+    edge = found if reference.has_edge_of_anchor else (0, 0)
+    return NameScore(len(named), len(right), *expected, *edge), wrong
 
 
 def _levels_in(joint: Joint) -> list[int]:
     return [int(label) for label in np.flatnonzero(joint.sum(axis=1)) if label not in (0, CANAL)]
-
-
-def _expected_levels(reference: Reference) -> list[int]:
-    """Labels of the levels wholly in view, if an anchor is."""
-    if not reference.has_anchor:
-        return []
-    return [level.label for level in (*reference.vertebrae, *reference.discs) if level.complete]
 
 
 def score_levels(joint: Joint, reference: Reference, report: Mapping[str, Any]) -> list[LevelScore]:
