@@ -16,9 +16,12 @@ from typing import Any
 import openvino
 from numpy.typing import NDArray
 
+from spine_server.precise_norm import make_norms_precise
 from spinecore.errors import ModelError
 
 Array = NDArray[Any]
+
+EXACT_PRECISION = "f32"
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class EngineOptions:
     ----------
     performance_hint : ``"LATENCY"`` (one patch at a time over all cores) or ``"THROUGHPUT"``
     threads : for one inference; all cores this process may use by default
-    precision : ``"f32"`` is the reference mode; None lets OpenVINO take the fastest that the processor has in
-        hardware (bf16 where it exists). bf16 is never forced: without the hardware it is slower than f32.
+    precision : ``"f32"`` is the reference mode, with precise normalisation; None lets OpenVINO take the
+        fastest that the processor has in hardware (bf16 where it exists). bf16 is never forced: without the
+        hardware it is slower than f32.
     """
 
     performance_hint: str
@@ -71,6 +75,8 @@ class OpenVinoEngine:
         core = openvino.Core()
         try:
             model = core.read_model(model_file)
+            if options.precision == EXACT_PRECISION:
+                make_norms_precise(model)
             self._compiled = core.compile_model(model, "CPU", options.properties())
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot compile {model_file.name}: {error}") from None
