@@ -123,11 +123,6 @@ def _write(
     parsed.out.mkdir(parents=True, exist_ok=True)
     answers = [answer for answer, _ in shown]
     text = page.table(answers)
-    if answers[0].replicas > FINEST_LOSS * parsed.node:
-        text += (
-            f"\nA loss of less than a {FINEST_LOSS}th of a fleet is simulated as one of a {FINEST_LOSS}th, "
-        )
-        text += "and its studies counted down: the SLO of such a row is judged too strictly.\n"
     intro = (
         f"{site.studies:g} studies a day, {site.curve.peak_rate(site.studies) * 3600:.0f} an hour at the "
         f"peak; "

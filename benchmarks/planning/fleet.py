@@ -41,7 +41,7 @@ class _Member:
     def __init__(self, replica: Replica, created_s: float) -> None:
         self.replica, self.created_s = replica, created_s
         self.gone_s: float | None = None
-        self.leaving = False
+        self.leaving = self.hole = False
 
 
 class Fleet:
@@ -52,6 +52,8 @@ class Fleet:
     build : makes a replica, given who is told how its attempts end
     count : replicas that serve from the start
     ended : told how each study ended, once
+    holes : those that are not simulated are so many that they take over from a lost replica: what would have
+        been its turn goes elsewhere, and only what was in it is tried again here
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class Fleet:
         retry: RetryPolicy,
         rng: np.random.Generator,
         ended: Callable[[Study, End], None],
+        holes: bool = False,
     ) -> None:
         self._clock, self._build, self._delays, self._retry = clock, build, delays, retry
-        self._rng, self._tell = rng, ended
+        self._rng, self._tell, self._holes = rng, ended, holes
         self._members: list[_Member] = []
         self._rotation: list[_Member] = []
         self._draining: list[_Member] = []
@@ -106,7 +109,13 @@ class Fleet:
             self._attempt_ended(study, End.BROKEN)
             return
         self._turn = (self._turn + 1) % len(self._rotation)
-        self._rotation[self._turn].replica.accept(study)
+        if not self._rotation[self._turn].hole:
+            self._rotation[self._turn].replica.accept(study)
+        elif study.attempts == 1 or all(member.hole for member in self._rotation):
+            self._tell(study, End.ELSEWHERE)
+        else:  # it has been here before, and what becomes of it is to be known
+            study.attempts -= 1
+            self.send(study)
 
     def resize(self, count: int) -> None:
         """Have `count` replicas: new ones start, the youngest leave and finish what they have."""
@@ -143,22 +152,28 @@ class Fleet:
 
     def _let_go(self, member: _Member) -> None:
         member.leaving = True
-        if member in self._rotation:
-            self._rotation.remove(member)
+        self._leave_rotation(member)
         if member.replica.in_flight:
             self._draining.append(member)
         else:
             member.gone_s = self._clock.now
 
     def _noticed(self, member: _Member) -> None:
-        if member in self._rotation:
-            self._rotation.remove(member)
+        member.hole = self._holes
+        if not member.hole:
+            self._leave_rotation(member)
         member.replica.break_off()
 
     def _replace(self, member: _Member) -> None:
         if not member.leaving:
             member.gone_s = self._clock.now
-            self._after(self._delays.start_s + self._delays.join_s, self._create())
+            delay_s = self._delays.start_s + self._delays.join_s
+            self._after(delay_s, self._create())
+            self._clock.later(delay_s, self._leave_rotation, member)
+
+    def _leave_rotation(self, member: _Member) -> None:
+        if member in self._rotation:
+            self._rotation.remove(member)
 
     def _attempt_ended(self, study: Study, end: End) -> None:
         for member in [member for member in self._draining if not member.replica.in_flight]:

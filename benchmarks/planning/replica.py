@@ -61,6 +61,8 @@ class End(IntEnum):
     """The caller's own deadline."""
     BROKEN = 4
     """The replica was lost, or there was none."""
+    ELSEWHERE = 5
+    """It went to a replica of the fleet that is not simulated."""
 
 
 @dataclass(slots=True, eq=False)

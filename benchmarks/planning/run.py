@@ -22,7 +22,7 @@ from spine_client.config import DEFAULT_TIMEOUT_S
 SMALLEST_FLEET = 8
 """Of an autoscaled fleet at least so many replicas are simulated at the peak, or rounding would show."""
 FINEST_LOSS = 20
-"""A loss of less than one in so many is simulated as one in so many: cautious, and quick."""
+"""Of a smaller loss one in so many is simulated, and the others feel nothing of what it leaves to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,8 @@ def simulate(
     -----
     With round robin, each k-th replica of a fleet gets each k-th study: those are simulated alone, and see
     just what they would see in the whole fleet. What is approximate then: a retry stays among them, and an
-    autoscaled fleet's size is rounded to multiples of k.
+    autoscaled fleet's size is rounded to multiples of k. Where fewer than k are lost, one of those that are
+    simulated stands for them, and what would have been its turn goes to the many that are not.
     """
     rng = np.random.default_rng(seed)
     simulated, every = _thinned(site, replicas, scaling, loss)
@@ -158,7 +159,7 @@ def simulate(
     else:
         (arrivals, volumes), simulated, every = schedule, replicas, 1.0
     ways = site.ways.draw(len(arrivals), rng, volumes=volumes)
-    day = _Day(site, simulated, every, rng, arrivals, ways)
+    day = _Day(site, simulated, every, rng, arrivals, ways, holes=loss is not None and every > loss.count)
     if scaling is not None:
         day.scale(Autoscaler(scaling), scaling, replicas)
     if loss is not None:
@@ -191,6 +192,8 @@ class _Day:
         rng: np.random.Generator,
         arrivals: Times,
         ways: list[Way],
+        *,
+        holes: bool,
     ) -> None:
         self._clock, self._site, self._every = Clock(), site, every
         self._arrivals, self._ways = arrivals.tolist(), ways
@@ -206,6 +209,7 @@ class _Day:
             retry=site.retry,
             rng=rng,
             ended=self._ended,
+            holes=holes,
         )
         self._history = [(0.0, round(replicas * every))]
         self._serving: list[tuple[float, float]] = []
@@ -230,11 +234,13 @@ class _Day:
             self._clock.step()
         seconds = self._fleet.replica_seconds()
         cores = self._site.times.cores
+        ends = np.array(self._ends, np.int64)
+        here = ends != End.ELSEWHERE
         return Run(
-            arrived_s=np.array(self._arrivals),
-            latency_s=np.array(self._latency),
-            ends=np.array(self._ends, np.int64),
-            attempts=np.array(self._attempts, np.int64),
+            arrived_s=np.array(self._arrivals)[here],
+            latency_s=np.array(self._latency)[here],
+            ends=ends[here],
+            attempts=np.array(self._attempts, np.int64)[here],
             history=self._history,
             serving=self._serving,
             replica_hours=seconds * self._every / 3600.0,

@@ -115,6 +115,19 @@ def test_a_lost_node_hangs_then_fails_then_is_replaced() -> None:
     assert saved.answered.all() and 1.0 < saved.latency_s.max() < 5.0 + 0.4 + 0.3
 
 
+def test_of_a_large_fleet_a_lost_replica_is_hardly_missed() -> None:
+    """One of 100 at 90 % load: 91 % for the others, and not 95 % as for those of 20."""
+    site = site_of(times_of(1.0), rate_per_s=90.0, day_s=900.0, retry=RetryPolicy())
+    whole = simulate(site, 100, seed=1, loss=Loss(100.0))
+    part = simulate(replace(site, detail=16_200), 100, seed=1, loss=Loss(100.0))
+    small = simulate(replace(site, studies=16_200.0), 20, seed=1, loss=Loss(100.0))
+    assert (whole.every, part.every) == (1.0, 5.0) and part.answered.all()
+    p95 = [run.percentile(95, run.between(200.0, 900.0)) for run in (whole, part, small)]
+    assert p95[1] == pytest.approx(p95[0], rel=0.05) and p95[2] > 1.2 * p95[0]
+    retried = [int(np.sum(run.attempts > 1)) for run in (whole, part)]
+    assert 4 <= retried[0] <= 7 and abs(retried[0] - retried[1]) <= 2, "what it had in 5 s, and not a fifth"
+
+
 def test_the_fleet_grows_with_the_load_after_its_delays() -> None:
     """Ten times what one replica can do: it doubles or adds two a minute, and each needs its start."""
     site = site_of(times_of(1.0), rate_per_s=6.0, day_s=1200.0, timeout_s=300.0)
