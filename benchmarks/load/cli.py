@@ -24,6 +24,8 @@ from load.workload import WorkloadError, read_workload
 from spine_client import SpineClientError
 
 WORKLOADS = Path(__file__).parents[1] / "workloads"
+_STOPPED = 130
+"""As shells say of what Ctrl-C has ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (WorkloadError, GeneratorError, SpineClientError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return session.WRONG_USE
+    except KeyboardInterrupt:
+        print("run.py: stopped; there is no summary", file=sys.stderr)
+        return _STOPPED
 
 
 def _run(arguments: argparse.Namespace, command: str) -> int:

@@ -6,6 +6,7 @@ Of a DICOM series only voxels and geometry are kept: not its files, not its warn
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,10 +50,10 @@ def phantom(config: PhantomConfig, cache: Path) -> Volume:
     folder = cache / hashlib.sha256(repr(config).encode()).hexdigest()[:16]
     path = folder / "phantom.npz"
     if not path.exists():
-        unfinished = folder.with_suffix(".new")
-        (made,) = write_npz(make_phantom(config), unfinished)
-        folder.mkdir(exist_ok=True)
-        made.replace(path)  # two workers may make the same one at the same time
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as own:  # two workers may make the same one at once
+            (made,) = write_npz(make_phantom(config), Path(own))
+            made.replace(path)
     with np.load(path) as content:
         return Volume(content["image"], content["affine"])
 

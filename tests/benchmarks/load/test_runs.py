@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pydicom
 import pytest
 import trustme
@@ -157,6 +160,37 @@ def test_a_run_that_falls_short_fails(slow_server: Callable[[float], SlowTriton]
     done = run("--host", server.url, "--out", tmp_path / "results", "--workload", workload)
     assert done.returncode == session.MISSED
     assert "ACHIEVED 0 OF" in done.stdout and "| DeadlineExceeded |" in done.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_a_sentence_and_leaves_nothing(
+    slow_server: Callable[[float], SlowTriton], tmp_path: Path
+) -> None:
+    phases = "phases: [{name: long, for_s: 300, rate_per_hour: 3600}]"
+    workload = written(tmp_path, "long", "timeout_s: 5", f"volumes: [{{phantom: {TINY}}}]", phases)
+    words = ["--host", slow_server(0.1).url, "--out", tmp_path / "results", "--workload", workload]
+    command = [sys.executable, ROOT / "benchmarks" / "run.py", *words, "--cache", tmp_path / "cache"]
+    process = subprocess.Popen(
+        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        locust = _child(process.pid)
+        time.sleep(5.0)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130 and said == "run.py: stopped; there is no summary\n"
+        assert not locust.is_running()
+    finally:
+        process.terminate()
+
+
+def _child(pid: int) -> psutil.Process:
+    """Its only child process, once it has one."""
+    deadline = time.monotonic() + 60.0
+    while not (children := psutil.Process(pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return children[0]
 
 
 @pytest.mark.parametrize(
