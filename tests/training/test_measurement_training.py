@@ -11,7 +11,7 @@ from torch import nn
 
 from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
-from spine_training.measurement.perturb import UNCHANGED, perturb, resized
+from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples
 from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate
 from spinecore.disc_frame import DiscFrame
@@ -93,21 +93,6 @@ def test_perturbed_masks_stay_masks_about_where_they_were() -> None:
     kept = changed.amax(dim=(2, 3, 4)) > 0
     overlap = ((changed > 0.5) & (masks > 0.5)).sum(dim=(2, 3, 4)) / masks.sum(dim=(2, 3, 4))
     assert overlap[kept].min() > 0.75
-
-
-def test_a_resized_patch_has_its_target_resized_with_it() -> None:
-    masks = torch.zeros(10, 3, 64, 64, 32)
-    masks[:, 1, 27:37, 20:44, 4:12] = 1.0  # 10 mm high, on one side
-    targets = torch.full((10, 5), 10.0)
-    generator = torch.Generator().manual_seed(0)
-    _, moved, wanted = resized(torch.zeros(10, 64, 64, 32), masks, targets, generator)
-    kept = round(10 * UNCHANGED)
-    assert torch.equal(moved[:kept], masks[:kept]) and torch.equal(wanted[:kept], targets[:kept])
-    heights = moved[:, 1].sum(dim=1).amax(dim=(1, 2))
-    torch.testing.assert_close(heights, wanted[:, 0], atol=0.1, rtol=0.0)
-    assert wanted[kept:].std() > 0.2
-    other_side = moved[kept:, 1, :, :, 16:].sum(dim=(1, 2, 3)) > 0
-    assert other_side.any() and not other_side.all()
 
 
 def test_samples_survive_the_disc(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ SMOOTHING_MM = (9, 17, 31)  # odd: the length smoothed over, along e_s (1 mm vox
 UNCHANGED = 0.3
 NOISE = 0.15
 GAMMA = 0.25
-SCALE = (0.92, 1.12)
-MIRRORED = 0.5  # share of samples whose left and right are exchanged
 
 
 def perturb(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
@@ -29,33 +27,6 @@ def perturb(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor
     as_they_are = torch.cat([images[:kept, None], masks[:kept]], dim=1)
     changed = torch.cat([_image(images[kept:], generator)[:, None], _masks(masks[kept:], generator)], dim=1)
     return torch.cat([as_they_are, changed])
-
-
-def resized(
-    images: Tensor, masks: Tensor, targets: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same discs larger, smaller or mirrored, and their (N, 5) targets in mm with them.
-
-    The first UNCHANGED share of a batch stays as it is, as in `perturb`. Outside of what was cut there is 0,
-    as outside the image.
-    """
-    kept = round(len(images) * UNCHANGED)
-    count = len(images) - kept
-    low, high = SCALE
-    scale = low + (high - low) * torch.rand(count, generator=generator)
-    mirror = 1.0 - 2.0 * (torch.rand(count, generator=generator) < MIRRORED).float()
-    matrix = torch.zeros(count, 3, 4)
-    for axis in range(3):
-        matrix[:, axis, axis] = 1.0 / scale
-    matrix[:, 0, 0] *= mirror  # grid_sample's first axis is the array's last, e_l
-    both = torch.cat([images[kept:, None], masks[kept:]], dim=1)
-    grid = functional.affine_grid(matrix, list(both.shape), align_corners=True)
-    moved = functional.grid_sample(both, grid, align_corners=True)
-    return (
-        torch.cat([images[:kept], moved[:, 0]]),
-        torch.cat([masks[:kept], moved[:, 1:]]),
-        torch.cat([targets[:kept], targets[kept:] * scale[:, None]]),
-    )
 
 
 def _image(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from spine_training.dataset import TRAINING_SEEDS, VALIDATION_SEEDS
 from spine_training.measurement import checkpoint
 from spine_training.measurement.network import TARGETS, MeasurementNet
-from spine_training.measurement.perturb import perturb, resized
+from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples, join, samples_of_seed
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class _Run:
                 yield coming.pop(0).result()
 
     def _batch(self, samples: Samples, which: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        images, masks, targets = resized(*_tensors(samples, which), self.generator)
+        images, masks, targets = _tensors(samples, which)
         return perturb(images, masks, self.generator), targets
 
     def step(self, patches: Tensor, targets: Tensor) -> float:
