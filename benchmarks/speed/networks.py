@@ -1,9 +1,9 @@
 """The networks that are measured: nnU-Net results folders, and the same exported for SpineServe.
 
-`demo` is the trained network of the checkout. `full` is the paper's: 32 to 320 feature maps, 20 classes.
-It has random weights, which cost the same time; only its last layer is fitted (least squares, to bands of
-smoothed intensity), since the logits of random weights alone are near-ties on which no two computations
-agree. `width-K` is the demo network's width with K classes, weights as in `full`.
+`demo` is the trained network of the checkout. `full` is the paper's: 32 to 320 feature maps, 20 classes, the
+demo network's weights in a part of its maps and fixed random ones in the rest (`planted`). `width-K` is
+the demo network's width with K classes and random weights, whose last layer is fitted to bands of smoothed
+intensity by least squares: for time and memory alone, its labels are thin bands of near-ties.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from scipy import ndimage
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from speed import volumes
+from speed import planted, volumes
 from spine_export import stages
 from spine_export.describe import describe
 from spine_export.images import image_of
@@ -39,6 +40,7 @@ DEMO_RESULTS = ROOT / "training" / "weights" / "nnunet"
 CHECKPOINT = "checkpoint_final.pth"
 NETWORKS = ("full", "demo")
 FULL_CLASSES = 20
+_FULL = "3d_fullres"
 _WIDTH = re.compile(r"width-(\d+)")
 _SEED = 20
 _TURNING = ("architecture.py", "onnx_file.py", "half_graph.py", "int8.py", "config_files.py")
@@ -57,8 +59,10 @@ class Shelf:
         """nnU-Net results folder of `network`, written on the first call."""
         if network == "demo":
             return DEMO_RESULTS
-        folder = self.folder / network / "results"
+        folder = self.folder / network / f"results-{_recipe()}"
         if not (folder / "fold_0" / CHECKPOINT).is_file():
+            for old in folder.parent.glob("results*"):
+                shutil.rmtree(old)
             _write(folder, *_kind(network), cache=self.folder)
         return folder
 
@@ -106,24 +110,36 @@ def patch_flops(trained: TrainedNetwork) -> int:
     return int(counter.get_total_flops())
 
 
+@cache
+def _recipe() -> str:
+    """Changes with the code that makes networks, and with the weights that it takes."""
+    made_of = (Path(__file__), Path(planted.__file__), DEMO_RESULTS / "fold_0" / CHECKPOINT)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()[:12]
+
+
 def _kind(network: str) -> tuple[str, int]:
     """Configuration of the plans, and classes."""
     if network == "full":
-        return "3d_fullres", FULL_CLASSES
+        return _FULL, FULL_CLASSES
     if found := _WIDTH.fullmatch(network):
         return "3d_demo", int(found[1])
     raise ValueError(f"no network is called {network!r}")
 
 
 def _write(folder: Path, configuration: str, classes: int, *, cache: Path) -> None:
-    """A results folder with the plans of the checkout's demo network and fixed random weights."""
+    """A results folder with the plans of the checkout's demo network and fixed weights."""
     plans = json.loads((DEMO_RESULTS / "plans.json").read_text())
     dataset = json.loads((DEMO_RESULTS / "dataset.json").read_text())
-    dataset["name"] = "random weights, for measuring"
-    dataset["labels"] = {"background": 0} | {f"band {n}": n for n in range(1, classes)}
+    dataset["name"] = "weights for measuring"
+    dataset["labels"] = {"background": 0} | {f"output {n}": n for n in range(1, classes)}
     network = _random_network(plans, dataset, configuration)
     spec = describe(plans, dataset, configuration, name="nnunet")
-    _fit_last_layer(network, preprocess(volumes.load(volumes.SMALL, cache=cache), spec).data, spec, classes)
+    prepared = preprocess(volumes.load(volumes.SMALL, cache=cache), spec)
+    patch = _patch(prepared.data[0], spec.patch_size)
+    if configuration == _FULL:
+        planted.plant(network, read_results_folder(DEMO_RESULTS).network, torch.from_numpy(patch)[None, None])
+    else:
+        _fit_last_layer(network, patch, classes)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     for name, content in (("plans.json", plans), ("dataset.json", dataset)):
         (folder / name).write_text(json.dumps(content, indent=2))
@@ -149,13 +165,10 @@ def _random_network(plans: dict[str, Any], dataset: dict[str, Any], configuratio
     return network
 
 
-def _fit_last_layer(
-    network: nn.Module, data: np.ndarray[Any, np.dtype[np.float32]], spec: NetworkSpec, classes: int
-) -> None:
-    """Least squares from the last feature maps to `classes` bands of smoothed intensity, on one patch."""
+def _fit_last_layer(network: nn.Module, patch: np.ndarray[Any, np.dtype[np.float32]], classes: int) -> None:
+    """Least squares from the last feature maps to `classes` bands of smoothed intensity, on `patch`."""
     decoder: Any = network.decoder
     decoder.deep_supervision = False
-    patch = _patch(data[0], spec.patch_size)
     seen: list[torch.Tensor] = []
     last: nn.Conv3d = decoder.seg_layers[-1]
     hook = last.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
