@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spinecore import coarse_pass
+from spinecore import coarse_pass, workers
 from spinecore.coarse_pass import Found, Scout, cell_means, cover, tiles_for, without_specks
 from spinecore.errors import ModelError
 from spinecore.geometry import Volume
@@ -139,6 +140,21 @@ def test_fast_gives_what_all_tiles_give_where_tiles_do_not_matter(with_scout: bo
     assert (fast.tiles.coarse > 0) == with_scout
     assert every.classes.any()
     np.testing.assert_array_equal(fast.classes, every.classes)
+
+
+@pytest.mark.parametrize("mode", ["default", "fast"])
+def test_an_answer_is_let_go_before_the_next_is_asked_for(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "thread_count", lambda: 1)  # a thread forgets its last part a little later
+    answers: list[weakref.ref[np.ndarray]] = []
+
+    def network(patches: np.ndarray) -> np.ndarray:
+        assert all(answer() is None for answer in answers)  # else both take their place in shared memory
+        logits = threshold(patches)
+        answers.append(weakref.ref(logits))
+        return logits
+
+    segment_tiles(a_bright_rod(mode), SPEC, network)
+    assert len(answers) > 1
 
 
 def test_a_scout_that_sees_other_volumes_is_refused() -> None:

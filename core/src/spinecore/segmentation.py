@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,10 +119,13 @@ class _Run:
         for first in range(0, len(origins), self._batch_size):
             batch = origins[first : first + self._batch_size]
             patches = np.stack([self.window.patch(origin) for origin in batch])
-            answers = predict_mirrored(self._network, patches, self._mirror_axes)
-            for origin, logits in zip(batch, answers, strict=True):
-                self.window.add(origin, logits)
+            self._merge(batch, predict_mirrored(self._network, patches, self._mirror_axes))
         self.origins += origins
+
+    def _merge(self, batch: Sequence[Triple], answers: npt.NDArray[np.floating[Any]]) -> None:
+        """Merge `answers`; nothing refers to them afterwards, so that the next ones can take their place."""
+        for origin, logits in zip(batch, answers, strict=True):
+            self.window.add(origin, logits)
 
 
 def _run_fast(run: _Run, prepared: Prepared, spec: NetworkSpec, scout: Scout | None) -> int:
