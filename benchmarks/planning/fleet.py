@@ -52,8 +52,8 @@ class Fleet:
     build : makes a replica, given who is told how its attempts end
     count : replicas that serve from the start
     ended : told how each study ended, once
-    holes : those that are not simulated are so many that they take over from a lost replica: what would have
-        been its turn goes elsewhere, and only what was in it is tried again here
+    taken_over : of a lost replica's turns, the share that the others simulated take over; the rest goes to
+        those of the fleet that are not simulated. What was in it is tried again here in any case
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Fleet:
         retry: RetryPolicy,
         rng: np.random.Generator,
         ended: Callable[[Study, End], None],
-        holes: bool = False,
+        taken_over: float = 1.0,
     ) -> None:
         self._clock, self._build, self._delays, self._retry = clock, build, delays, retry
-        self._rng, self._tell, self._holes = rng, ended, holes
+        self._rng, self._tell, self._taken_over = rng, ended, taken_over
         self._members: list[_Member] = []
         self._rotation: list[_Member] = []
         self._draining: list[_Member] = []
@@ -109,13 +109,15 @@ class Fleet:
             self._attempt_ended(study, End.BROKEN)
             return
         self._turn = (self._turn + 1) % len(self._rotation)
-        if not self._rotation[self._turn].hole:
-            self._rotation[self._turn].replica.accept(study)
-        elif study.attempts == 1 or all(member.hole for member in self._rotation):
+        member = self._rotation[self._turn]
+        if not member.hole:
+            member.replica.accept(study)
+            return
+        others = [other.replica for other in self._rotation if not other.hole]
+        if others and (study.attempts > 1 or self._rng.uniform() < self._taken_over):
+            others[int(self._rng.integers(len(others)))].accept(study)
+        else:
             self._tell(study, End.ELSEWHERE)
-        else:  # it has been here before, and what becomes of it is to be known
-            study.attempts -= 1
-            self.send(study)
 
     def resize(self, count: int) -> None:
         """Have `count` replicas: new ones start, the youngest leave and finish what they have."""
@@ -159,7 +161,7 @@ class Fleet:
             member.gone_s = self._clock.now
 
     def _noticed(self, member: _Member) -> None:
-        member.hole = self._holes
+        member.hole = self._taken_over < 1.0
         if not member.hole:
             self._leave_rotation(member)
         member.replica.break_off()

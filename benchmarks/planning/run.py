@@ -22,7 +22,7 @@ from spine_client.config import DEFAULT_TIMEOUT_S
 SMALLEST_FLEET = 8
 """Of an autoscaled fleet at least so many replicas are simulated at the peak, or rounding would show."""
 FINEST_LOSS = 20
-"""Of a smaller loss one in so many is simulated, and the others feel nothing of what it leaves to do."""
+"""Of a smaller loss one in so many is simulated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def simulate(
     With round robin, each k-th replica of a fleet gets each k-th study: those are simulated alone, and see
     just what they would see in the whole fleet. What is approximate then: a retry stays among them, and an
     autoscaled fleet's size is rounded to multiples of k. Where fewer than k are lost, one of those that are
-    simulated stands for them, and what would have been its turn goes to the many that are not.
+    simulated stands for them, and most of what would have been its turn goes to those that are not.
     """
     rng = np.random.default_rng(seed)
     simulated, every = _thinned(site, replicas, scaling, loss)
@@ -159,7 +159,8 @@ def simulate(
     else:
         (arrivals, volumes), simulated, every = schedule, replicas, 1.0
     ways = site.ways.draw(len(arrivals), rng, volumes=volumes)
-    day = _Day(site, simulated, every, rng, arrivals, ways, holes=loss is not None and every > loss.count)
+    taken_over = 1.0 if loss is None else _taken_over(loss.count, every, replicas, simulated)
+    day = _Day(site, simulated, every, rng, arrivals, ways, taken_over=taken_over)
     if scaling is not None:
         day.scale(Autoscaler(scaling), scaling, replicas)
     if loss is not None:
@@ -181,6 +182,13 @@ def _thinned(
     return max(1, round(replicas / every)), every
 
 
+def _taken_over(lost: int, every: float, replicas: int, simulated: int) -> float:
+    """Of the turns of the one that stands for `lost`, so many make the others as busy as the fleet's."""
+    if every <= lost or replicas <= lost:
+        return 1.0
+    return min(1.0, (simulated - 1) * lost / (replicas - lost))
+
+
 class _Day:
     """The parts of one run, wired together."""
 
@@ -193,7 +201,7 @@ class _Day:
         arrivals: Times,
         ways: list[Way],
         *,
-        holes: bool,
+        taken_over: float,
     ) -> None:
         self._clock, self._site, self._every = Clock(), site, every
         self._arrivals, self._ways = arrivals.tolist(), ways
@@ -209,7 +217,7 @@ class _Day:
             retry=site.retry,
             rng=rng,
             ended=self._ended,
-            holes=holes,
+            taken_over=taken_over,
         )
         self._history = [(0.0, round(replicas * every))]
         self._serving: list[tuple[float, float]] = []

@@ -115,17 +115,22 @@ def test_a_lost_node_hangs_then_fails_then_is_replaced() -> None:
     assert saved.answered.all() and 1.0 < saved.latency_s.max() < 5.0 + 0.4 + 0.3
 
 
-def test_of_a_large_fleet_a_lost_replica_is_hardly_missed() -> None:
-    """One of 100 at 90 % load: 91 % for the others, and not 95 % as for those of 20."""
-    site = site_of(times_of(1.0), rate_per_s=90.0, day_s=900.0, retry=RetryPolicy())
-    whole = simulate(site, 100, seed=1, loss=Loss(100.0))
-    part = simulate(replace(site, detail=16_200), 100, seed=1, loss=Loss(100.0))
-    small = simulate(replace(site, studies=16_200.0), 20, seed=1, loss=Loss(100.0))
-    assert (whole.every, part.every) == (1.0, 5.0) and part.answered.all()
-    p95 = [run.percentile(95, run.between(200.0, 900.0)) for run in (whole, part, small)]
-    assert p95[1] == pytest.approx(p95[0], rel=0.05) and p95[2] > 1.2 * p95[0]
-    retried = [int(np.sum(run.attempts > 1)) for run in (whole, part)]
-    assert 4 <= retried[0] <= 7 and abs(retried[0] - retried[1]) <= 2, "what it had in 5 s, and not a fifth"
+def test_of_a_large_fleet_a_lost_replica_is_missed_as_one_of_so_many() -> None:
+    """At 92 % load one of 60 leaves 93.5 to the others, one of 20 would 97, even where 20 are simulated."""
+    site = site_of(times_of(1.0), rate_per_s=0.92 * 60, day_s=450.0, retry=RetryPolicy())
+    few = 0.92 * 20 * 450
+    mean_s, retried = [], []
+    for each, count in (
+        (site, 60),
+        (replace(site, detail=round(few)), 60),
+        (replace(site, studies=few), 20),
+    ):
+        runs = [simulate(each, count, seed=seed, loss=Loss(100.0)) for seed in range(1, 4)]
+        mean_s.append(np.mean([run.latency_s[run.between(200.0, 450.0)].mean() for run in runs]))
+        retried.append(np.mean([np.sum(run.attempts > 1) for run in runs]))
+        assert runs[0].every == (3.0 if each.detail == round(few) else 1.0) and runs[0].answered.all()
+    assert mean_s[1] == pytest.approx(mean_s[0], rel=0.03) and mean_s[2] > 1.1 * mean_s[0]
+    assert retried[1] == pytest.approx(retried[0], abs=1.5), "what it had in 5 s, and not a third of that"
 
 
 def test_the_fleet_grows_with_the_load_after_its_delays() -> None:
