@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from spinecore import workers
 from spinecore.errors import ModelError
 from spinecore.findings import identify
 from spinecore.geometry import Volume, reorient
@@ -20,6 +21,18 @@ def test_box_spine_measures_as_built(box_spine, column) -> None:
         assert disc["canal_ap_mm"] == {"geometric": pytest.approx(14, abs=0.2), "cnn": None}
         assert disc["complete"] and disc["flags"] == []
     assert found.document["canal"]["min_ap_mm"] == pytest.approx(14, abs=0.2)
+
+
+def test_threads_change_no_bit(box_spine, column, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = _input(box_spine(column(5, bottom="sacrum")))
+    found = []
+    for threads in (1, 4):
+        monkeypatch.setattr(workers, "thread_count", lambda count=threads: count)
+        workers._pool.cache_clear()
+        found.append(identify(*case))
+    workers._pool.cache_clear()
+    assert found[0].document == found[1].document
+    assert found[0].patches.tobytes() == found[1].patches.tobytes()
 
 
 def test_label_map_carries_the_verse_numbers(box_spine, column) -> None:

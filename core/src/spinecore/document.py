@@ -19,6 +19,7 @@ from spinecore.labels import CANAL, VERTEBRA_NAMES, disc_name
 from spinecore.levels import Naming, disc_labels
 from spinecore.measure import HEIGHT_AT, DiscMeasurement, body_frame, measure_disc
 from spinecore.separators import Members
+from spinecore.workers import each_of
 
 MAX_DISCS = 32  # the CNN's largest batch; a spine has 23
 
@@ -72,14 +73,13 @@ class Measured:
 def measure_levels(scene: Scene) -> Measured:
     """Measure the discs, at most `MAX_DISCS`, and the canal at discs and mid-bodies."""
     places = [i for i, disc in enumerate(scene.chain.discs) if disc is not None][:MAX_DISCS]
-    discs = {i: _measured(scene, i) for i in places}
+    discs = dict(zip(places, each_of(lambda i: _measured(scene, i), places), strict=True))
     canal = {2 * i + 1: m.canal for i, m in discs.items() if m.canal is not None}
-    for i, bone in enumerate(scene.chain.bones):
-        course = _canal_at_body(scene, i, bone, discs)
-        if course is not None:
-            canal[2 * i] = course
-    signals = {i: _signal(scene, i, m) for i, m in discs.items()}
-    return Measured(discs, canal, signals)
+    bones = scene.chain.bones
+    courses = each_of(lambda i: _canal_at_body(scene, i, bones[i], discs), range(len(bones)))
+    canal |= {2 * i: course for i, course in enumerate(courses) if course is not None}
+    signals = each_of(lambda i: _signal(scene, i, discs[i]), places)
+    return Measured(discs, canal, dict(zip(places, signals, strict=True)))
 
 
 def _neighbours(scene: Scene, i: int) -> Neighbours:

@@ -24,6 +24,7 @@ from spinecore.labels import CANAL, Class
 from spinecore.levels import Naming, OpenEnd, disc_labels, name_levels
 from spinecore.patches import PATCH_CHANNELS, PATCH_SHAPE, extract_patch
 from spinecore.plan import Options
+from spinecore.workers import each_of
 
 ROLES: dict[str, Class] = {
     "vertebra": Class.BODY,
@@ -140,9 +141,9 @@ def _patches(scene: Scene, measured: Measured) -> NDArray[np.float32]:
         return np.zeros((1, PATCH_CHANNELS, *PATCH_SHAPE), dtype=np.float32)
     image = scene.volume.voxels[0]
     names = disc_labels(scene.naming)
-    return np.stack(
-        [
-            extract_patch(image, scene.cleaned.classes, scene.labels == names[i], scene.affine, m.frame)
-            for i, m in measured.discs.items()
-        ]
-    )
+
+    def patch(i: int) -> NDArray[np.float32]:
+        disc, frame = scene.labels == names[i], measured.discs[i].frame
+        return extract_patch(image, scene.cleaned.classes, disc, scene.affine, frame)
+
+    return np.stack(each_of(patch, measured.discs))
