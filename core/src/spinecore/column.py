@@ -15,6 +15,7 @@ from scipy.interpolate import make_smoothing_spline
 from scipy.spatial import cKDTree
 
 from spinecore.geometry import Points
+from spinecore.workers import thread_count
 
 FloatArray = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ class Column:
 
     def project(self, points: Points) -> FloatArray:
         """Arc length in mm (N,) of the curve's place next to each of `points` (N, 3) LPS mm."""
-        _, nearest = cKDTree(self.points).query(points)
+        _, nearest = cKDTree(self.points).query(points, workers=thread_count())
         along = np.einsum("ij,ij->i", points - self.points[nearest], self.tangents[nearest])
         return np.asarray(self.arc_mm[nearest] + along)
 
