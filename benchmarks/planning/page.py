@@ -35,16 +35,14 @@ _LOSS_HEADER = ("lost at the peak", "failed", "late", "recovered after, s")
 def table(answers: Sequence[Answer]) -> str:
     """Markdown, with 95 % confidence intervals; lost nodes in a table of their own."""
     rows = [_row(answer) for answer in answers]
-    lost = [
-        (answer.name, *(_text(each, 0) for each in _suffered(answer.damage)))
-        for answer in answers
-        if answer.damage is not None
-    ]
+    lost = [(answer.name, *_suffered(answer.damage)) for answer in answers if answer.damage is not None]
     return _markdown(_HEADER, rows) + ("\n" + _markdown(_LOSS_HEADER, lost) if lost else "")
 
 
-def _suffered(damage: Damage) -> tuple[Estimate, ...]:
-    return damage.failed, damage.late, damage.recovered_s
+def _suffered(damage: Damage) -> tuple[str, ...]:
+    recovered = damage.recovered_s
+    after = _text(recovered, 0) if math.isfinite(recovered.mean) else "not within the hour"
+    return _text(damage.failed, 0), _text(damage.late, 0), after
 
 
 def _row(answer: Answer) -> tuple[str, ...]:
