@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 _FAR_BELOW = -20.0
-"""Logits of the outputs that win nowhere: those of the demo network lie within ±15 of its best."""
+"""Bias of the outputs that win nowhere, in logits."""
 
 
 def plant(network: nn.Module, small: nn.Module, patch: torch.Tensor) -> None:
