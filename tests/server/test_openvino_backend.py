@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def ask(client: triton.InferenceServerClient, name: str, rows: np.ndarray) -> np
     return client.infer(name, [tensor]).as_numpy("OUT")
 
 
+def counted(client: triton.InferenceServerClient, name: str, rows: int) -> dict[str, Any]:
+    """A model's statistics, once all `rows` are in them, or five seconds on: it counts after it answers."""
+    deadline = time.monotonic() + 5
+    while True:
+        found: dict[str, Any] = client.get_inference_statistics(name, as_json=True)["model_stats"][0]
+        if int(found["inference_count"]) >= rows or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
 def test_batches_are_joined_and_every_request_gets_its_own_rows(tiny_repository: Path) -> None:
     delay = "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 200000 }"
     add_network(tiny_repository, "doubling", max_batch_size=8, more=delay)
@@ -68,7 +79,7 @@ def test_batches_are_joined_and_every_request_gets_its_own_rows(tiny_repository:
         ThreadPoolExecutor(len(requests)) as pool,
     ):
         answers = list(pool.map(lambda rows: ask(client, "doubling", rows), requests))
-        statistics = client.get_inference_statistics("doubling", as_json=True)["model_stats"][0]
+        statistics = counted(client, "doubling", sum(map(len, requests)))
     for rows, answer in zip(requests, answers, strict=True):
         assert answer.dtype == np.float16
         np.testing.assert_array_equal(answer, 2 * rows)
