@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spine_client import InputError
-from spine_training.card import telling_cases, with_blocks
+from spine_training.card import refresh, telling_cases, with_blocks
 from spine_training.evaluation.cases import Case, CaseSource, case_of_pair, pairs_in
 from spine_training.evaluation.command import write_pages
 from spine_training.evaluation.reference import (
@@ -24,6 +24,7 @@ from spine_training.evaluation.reference import (
 )
 from spine_training.evaluation.run import as_json, evaluate
 from spine_training.pairs import LabelledVolume, find_pairs
+from spine_training.pairs.errors import PairError
 from spine_training.pairs.tables import VERSE
 from spinecore.findings import identify
 from spinecore.geometry import Volume
@@ -167,3 +168,10 @@ def test_the_real_crop_is_one_case_without_names(tmp_path: Path) -> None:
     assert not case.reference.named and case.reference.ignored is not None
     assert int(case.reference.ignored.sum()) == 1891
     assert sum(disc.complete for disc in case.reference.discs) == 2
+
+
+def test_an_evaluation_of_another_format_is_refused_by_name(tmp_path: Path) -> None:
+    old = tmp_path / "accuracy.json"
+    old.write_text('{"format": 2}', encoding="utf-8")
+    with pytest.raises(PairError, match=r"accuracy\.json was written in format 2"):
+        refresh(tmp_path / "card.md", old, images=tmp_path, client=None, real=None)

@@ -25,7 +25,8 @@ from spine_training.evaluation.document import (
     summary_table,
 )
 from spine_training.evaluation.plots import draw_all
-from spine_training.evaluation.run import analyzed
+from spine_training.evaluation.run import FORMAT, analyzed
+from spine_training.pairs.errors import PairError
 
 if TYPE_CHECKING:
     from spine_client import SpineClient
@@ -149,7 +150,12 @@ def case_again(case: Content) -> Case:
 
 
 def _loaded(path: Path) -> Content:
+    """An evaluation's JSON; PairError where it is of another format."""
     content: Content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("format") != FORMAT:
+        raise PairError(
+            f"{path.name} was written in format {content.get('format')}, not {FORMAT}; evaluate again."
+        )
     return content
 
 

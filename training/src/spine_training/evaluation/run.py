@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spine_client import SpineClient, SpineResult
     from spine_client.options import AnalyzeOptions
 
-FORMAT = 2
+FORMAT = 3
 TIMEOUT_S = 600.0
 Window = tuple[float, float]
 
