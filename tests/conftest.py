@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,14 @@ import pytest
 
 from spine_server import EmbeddedTriton, ServerOptions
 from spinecore.phantom import SMALL_LUMBAR, Phantom, make_phantom
+
+
+@pytest.fixture(autouse=True)
+def sigterm_left_alone() -> Iterator[None]:
+    """A handler that a test leaves behind is inherited by forked workers, which then may not end."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing stays behind
     try:
         return _run(arguments, "benchmarks/run.py " + shlex.join(words))
     except (WorkloadError, GeneratorError, SpineClientError) as error:
