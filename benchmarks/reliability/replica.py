@@ -37,6 +37,7 @@ class Replica:
 
     def __init__(self, number: int, folder: Path, *, shifted_clock: bool = False) -> None:
         self.number, self.port, self.metrics_port = number, free_port(), free_port()
+        folder = folder.resolve()  # the server and the mounts of its own want whole paths
         self.logs = folder / f"logs-{number}"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.words = folder / f"spine-server-{number}.txt"
