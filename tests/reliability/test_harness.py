@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "client" / "support"))
 
 from fake_triton import Behaviour, FakeTriton, fails, good_answer, start
 from reliability.relay import Relay
+from reliability.replica import Replica
 from reliability.soak import growth
 from reliability.stream import Stream, fingerprint
 
@@ -45,6 +46,15 @@ def stream_of(volume: Volume, *behaviours: Behaviour, expected: str = RIGHT, bar
             time.sleep(0.01)
     server.stop(None)
     return stream
+
+
+def test_a_replica_has_whole_paths_where_its_folder_is_a_relative_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server and its mounts run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    replica = Replica(0, Path("out"))
+    assert (replica.logs, replica.words.parent) == (tmp_path / "out" / "logs-0", tmp_path / "out")
 
 
 def test_right_answers_are_counted(volume: Volume) -> None:
