@@ -19,8 +19,8 @@ defaults
     mode http
     timeout connect 2s
     timeout client 300s
-    timeout server 300s
-    timeout check 10s
+    timeout server 60s
+    timeout check 4s
     retries 2
     retry-on conn-failure
     option redispatch
@@ -33,7 +33,7 @@ backend replicas
     http-check connect proto h2
     http-check send meth POST uri {ready} ver HTTP/2 hdr content-type application/grpc hdr te trailers
     http-check expect status 200
-    default-server proto h2 check inter 2s fall 3 rise 1 on-marked-down shutdown-sessions
+    default-server proto h2 check inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
 {servers}
 """
 
@@ -46,9 +46,9 @@ def available() -> bool:
 class Proxy:
     """HAProxy as a child of this process.
 
-    Each replica is called on its gRPC port every two seconds; that it answers at all is what counts. A server
-    that hangs, or is out of reach, gets no more requests, and what it had in work is ended, to be tried
-    elsewhere.
+    Each replica is called on its gRPC port every second; that it answers within four is what counts. A server
+    that hangs, or is out of reach, gets no more requests after ten seconds at most, and what it had in work is
+    ended, to be tried elsewhere. No answer at all for a minute ends a request, too.
 
     Parameters
     ----------
