@@ -46,9 +46,9 @@ def available() -> bool:
 class Proxy:
     """HAProxy as a child of this process.
 
-    Each replica is called on its gRPC port every second; that it answers within four is what counts. A server
-    that hangs, or is out of reach, gets no more requests after ten seconds at most, and what it had in work is
-    ended, to be tried elsewhere. No answer at all for a minute ends a request, too.
+    Each replica is called on its gRPC port every second; that it answers within four is what counts. A
+    server that hangs, or is out of reach, gets no more requests after ten seconds at most, and what it had in
+    work is ended, to be tried elsewhere. No answer at all for a minute ends a request, too.
 
     Parameters
     ----------
