@@ -49,10 +49,11 @@ class Fleet:
             self.proxy.close()
         for relay in self.relays:
             relay.close()
-        for replica in self.replicas:
-            with contextlib.suppress(OSError):
-                replica.keep_log(self._folder)
-            replica.stop()
+        with contextlib.ExitStack() as stops:  # all of them, whatever happens to one's log
+            for replica in self.replicas:
+                stops.callback(replica.stop)
+                with contextlib.suppress(OSError):
+                    replica.keep_log(self._folder)
         if sandbox.has_nft():
             sandbox.drop([], 0)
 
