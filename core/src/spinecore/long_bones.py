@@ -31,11 +31,9 @@ def _pieces(draft: Draft, material: Material, k: int) -> int:
     discs = [s for s in draft.seams if s is not None]
     if not discs or not len(draft.bones[k]):
         return 1
-    below = draft.seams[k - 1] if k > 0 else None
-    above = draft.seams[k] if k < len(draft.seams) else None
-    pitch = pitch_at(draft, k)
-    if below is not None and above is not None:
-        length, limit = above.arc_mm - below.arc_mm, LONG_SHARE
+    pitch, room = pitch_at(draft, k), _room_mm(draft, k)
+    if room is not None:
+        length, limit = room, LONG_SHARE
     else:
         length, limit = bone_length_mm(draft.bones[k], material), LONG_END_SHARE
     return max(round(length / pitch), 2) if length >= limit * pitch else 1
@@ -70,16 +68,25 @@ def _cut(draft: Draft, material: Material, k: int, pieces: int) -> int:
     return added
 
 
+def _room_mm(draft: Draft, k: int) -> float | None:
+    """From the seam below bone k to the one above it, along the column; None where one is missing."""
+    below, above = (draft.seams[j] if 0 <= j < len(draft.seams) else None for j in (k - 1, k))
+    return None if below is None or above is None else above.arc_mm - below.arc_mm
+
+
+def _usual_volume_near(draft: Draft, material: Material, k: int) -> float | None:
+    """Median volume in mm³ of the (up to four) bones next to bone k, itself left out; None without any."""
+    near = [material.volume(m) for j, m in enumerate(draft.bones) if 0 < abs(j - k) <= 2 and len(m)]
+    return float(np.median(near)) if near else None
+
+
 def _is_block(draft: Draft, material: Material, k: int) -> bool:
     """Whether bone k, between two discs, has both the length and the volume of two vertebrae."""
-    below, above = (draft.seams[j] if 0 <= j < len(draft.seams) else None for j in (k - 1, k))
-    usual = [material.volume(m) for j, m in enumerate(draft.bones) if 0 < abs(j - k) <= 2 and len(m)]
-    if below is None or above is None or not usual:
+    room, usual = _room_mm(draft, k), _usual_volume_near(draft, material, k)
+    if room is None or usual is None:
         return False
-    length = (above.arc_mm - below.arc_mm) / pitch_at(draft, k)
-    volume = material.volume(draft.bones[k]) / float(np.median(usual))
-    low, high = BLOCK_SHARE
-    return low <= min(length, volume) and max(length, volume) <= high
+    shares = (room / pitch_at(draft, k), material.volume(draft.bones[k]) / usual)
+    return BLOCK_SHARE[0] <= min(shares) and max(shares) <= BLOCK_SHARE[1]
 
 
 def _halves(members: Members, material: Material) -> list[Members]:
@@ -110,15 +117,14 @@ def judge_empty_intervals(draft: Draft, material: Material) -> None:
     """Between two discs without bone: one missed vertebra if the distance fits one, otherwise no trust."""
     discs = [s for s in draft.seams if s is not None]
     for k in range(1, len(draft.bones) - 1):
-        below, above = draft.seams[k - 1], draft.seams[k]
-        if below is None or above is None:
+        below, room = draft.seams[k - 1], _room_mm(draft, k)
+        if below is None or room is None:
             continue
-        usual = [material.volume(m) for j, m in enumerate(draft.bones) if 0 < abs(j - k) <= 2 and len(m)]
-        enough = MIN_BONE_SHARE * float(np.median(usual)) if usual else 0.0
+        enough = MIN_BONE_SHARE * (_usual_volume_near(draft, material, k) or 0.0)
         if len(draft.bones[k]) and material.volume(draft.bones[k]) >= enough:
             continue
         draft.bones[k] = np.empty(0, dtype=np.intp)
         pitch = expected_pitch_mm(discs, discs.index(below) + 1)
-        fits = MISSED_PITCH[0] <= (above.arc_mm - below.arc_mm) / pitch <= MISSED_PITCH[1]
+        fits = MISSED_PITCH[0] <= room / pitch <= MISSED_PITCH[1]
         draft.trusted[k - 1] = draft.trusted[k - 1] and fits
         draft.trusted[k] = draft.trusted[k] and fits

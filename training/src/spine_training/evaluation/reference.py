@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class Reference:
         Of C2 at least as much as of C3, so that some of its dens is there: its lower half alone looks like
         any cervical vertebra cut by the image. Of the sacrum at least half as much as of the vertebra on it.
         """
-        counts = np.bincount(self.labels.ravel(), minlength=256)
+        counts = self._voxels
         c2 = max(int(counts[C2 + 1]), MIN_VOXELS)
         sacrum = max(int(counts[list(_LOWEST_LUMBAR)].max()) // 2, MIN_VOXELS)
         return bool(counts[C2] >= c2 or counts[SACRUM] >= sacrum)
@@ -77,8 +78,12 @@ class Reference:
     @property
     def has_edge_of_anchor(self) -> bool:
         """Whether C2 or the sacrum is in view, but too little of either for `has_anchor`."""
-        counts = np.bincount(self.labels.ravel(), minlength=256)
-        return bool(max(counts[SACRUM], counts[C2]) >= MIN_VOXELS) and not self.has_anchor
+        return bool(max(self._voxels[SACRUM], self._voxels[C2]) >= MIN_VOXELS) and not self.has_anchor
+
+    @cached_property
+    def _voxels(self) -> NDArray[np.int64]:
+        """How many there are of each label, (256,)."""
+        return np.bincount(self.labels.ravel(), minlength=256)
 
 
 def reference_of_phantom(phantom: Phantom) -> Reference:
