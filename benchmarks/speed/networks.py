@@ -27,6 +27,7 @@ from speed import planted, volumes
 from spine_export import stages
 from spine_export.describe import describe
 from spine_export.images import image_of
+from spine_export.int8 import MAX_DICE_LOSS
 from spine_export.networks import Precision, export_trained
 from spine_export.nnunet_folder import TrainedNetwork, read_results_folder
 from spinecore.geometry import Volume
@@ -47,6 +48,7 @@ _TURNING = ("architecture.py", "onnx_file.py", "half_graph.py", "int8.py", "conf
 _SMOOTHING_VOXELS = 2.0
 _LOGIT_SPREAD = 20.0
 _RIDGE = 1e-3
+_ANY_LOSS = 1.0  # untrained: what INT8 costs in time is asked, and layer after layer in float mends no labels
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ class Shelf:
             folder.parent.mkdir(parents=True, exist_ok=True)
             trained = self.trained(network)
             images = [image_of(volumes.load(volumes.SMALL, cache=self.folder), trained.spec, "phantom")]
-            export_trained(trained, repository=folder, precision=precision, calibration=images)
+            loss = MAX_DICE_LOSS if network == "demo" else _ANY_LOSS
+            export_trained(
+                trained, repository=folder, precision=precision, calibration=images, max_dice_loss=loss
+            )
         there = [stage for stage in stages.ALL_STAGES if (folder / stage).is_dir()]
         for path, content in stages.stage_files(there, stages.DEFAULT_NETWORK).items():
             (folder / path).write_bytes(content)

@@ -32,6 +32,8 @@ MAX_PATCHES = 64
 """More calibrate no better and cost an inference each."""
 CHECKED_PATCHES = 24
 """Patches on which the labels are compared with those of float32."""
+RANKED_PATCHES = 6
+"""Of these, the ones that differ most rank the layers: each layer costs an inference of each."""
 MAX_DICE_LOSS = 0.005
 """Mean Dice that quantisation may cost on these patches of any image, before layers go back to float."""
 WEIGHTS_FILE = "model.bin"
@@ -71,7 +73,13 @@ def _spread(patches: Sequence[Patch], most: int) -> list[Patch]:
     return [np.array(patches[number]) for number in numbers]
 
 
-def quantize(onnx_content: bytes, patches: Sequence[Sequence[Patch]], spec: NetworkSpec) -> dict[str, bytes]:
+def quantize(
+    onnx_content: bytes,
+    patches: Sequence[Sequence[Patch]],
+    spec: NetworkSpec,
+    *,
+    max_dice_loss: float = MAX_DICE_LOSS,
+) -> dict[str, bytes]:
     """ONNX float32 -> OpenVINO IR in INT8: the files model.xml and model.bin by name.
 
     `patches` are those of each calibration image. ExportError where nncf is missing or there are none.
@@ -91,14 +99,20 @@ def quantize(onnx_content: bytes, patches: Sequence[Sequence[Patch]], spec: Netw
         source.write_bytes(onnx_content)
         model = openvino.Core().read_model(source)
         with contextlib.redirect_stdout(io.StringIO()):  # nncf's progress bars
-            quantized = _quantized(nncf, model, patches, _checked(openvino, model, patches, spec), spec)
+            checked = _checked(openvino, model, patches, spec)
+            quantized = _quantized(nncf, model, patches, checked, spec, max_dice_loss)
         target = Path(folder) / "int8" / IR_FILE
         openvino.save_model(quantized, target, compress_to_fp16=True)
         return {name: (target.parent / name).read_bytes() for name in (IR_FILE, WEIGHTS_FILE)}
 
 
 def _quantized(
-    nncf: Any, model: Any, patches: Sequence[Sequence[Patch]], checked: Sequence[Checked], spec: NetworkSpec
+    nncf: Any,
+    model: Any,
+    patches: Sequence[Sequence[Patch]],
+    checked: Sequence[Checked],
+    spec: NetworkSpec,
+    max_dice_loss: float,
 ) -> Any:
     def agreement(compiled: Any, items: Iterable[Checked]) -> tuple[float, list[float]]:
         """The worst image's mean Dice, and each patch's, by which nncf ranks the layers."""
@@ -111,10 +125,13 @@ def _quantized(
         nncf.Dataset([{INPUT: patch[None]} for patch in flat]),
         nncf.Dataset(list(checked), lambda item: {INPUT: item.patch[None]}),
         validation_fn=agreement,
-        max_drop=MAX_DICE_LOSS,
+        max_drop=max_dice_loss,
         drop_type=nncf.DropType.ABSOLUTE,
         subset_size=len(flat),
         preset=nncf.QuantizationPreset.MIXED,
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+            ranking_subset_size=RANKED_PATCHES
+        ),
     )
 
 

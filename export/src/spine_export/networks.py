@@ -31,7 +31,7 @@ from spine_export.errors import ExportError
 from spine_export.files import sha256
 from spine_export.gate import TOLERANCES, Comparison, compare_on, require
 from spine_export.images import Image, read_images, synthetic_image
-from spine_export.int8 import WEIGHTS_FILE, calibration_patches, image_patches, quantize
+from spine_export.int8 import MAX_DICE_LOSS, WEIGHTS_FILE, calibration_patches, image_patches, quantize
 from spine_export.leaves import Mode, as_leaf, is_leaf
 from spine_export.measurement import (
     CNN_INPUT,
@@ -135,11 +135,13 @@ def export_trained(
     target: Target = "openvino",
     images: Sequence[Image] = (),
     calibration: Sequence[Image] = (),
+    max_dice_loss: float = MAX_DICE_LOSS,
     leaf: Mode | None = None,
 ) -> Exported:
     """As `export_nnunet`, of a results folder that has been read, with images in memory.
 
-    `images` are for the gate, `calibration` for INT8.
+    `images` are for the gate, `calibration` for INT8, which gives layers back to float until all others cost
+    no more than `max_dice_loss`.
     """
     if leaf is not None:
         trained = as_leaf(trained, leaf, repository=repository, precision=precision)
@@ -149,7 +151,7 @@ def export_trained(
     if precision == "fp32":
         trained = _with_folds_apart(trained)
     content, difference = _network_onnx(trained, precision)
-    files, digest = _network_files(trained, content, precision, calibration)
+    files, digest = _network_files(trained, content, precision, calibration, max_dice_loss)
     spec = replace(trained.spec, sha256=digest, precision=precision)
     described = replace(trained, spec=spec)
     with Staging(repository) as staging:
@@ -218,13 +220,18 @@ def _network_onnx(trained: TrainedNetwork, precision: Precision) -> tuple[bytes,
 
 
 def _network_files(
-    trained: TrainedNetwork, content: bytes, precision: Precision, images: Sequence[Image]
+    trained: TrainedNetwork,
+    content: bytes,
+    precision: Precision,
+    images: Sequence[Image],
+    max_dice_loss: float,
 ) -> tuple[dict[str, bytes], str]:
     """Files beside network.json, and the SHA-256 of what is served (INT8: model.xml and model.bin)."""
     files = {ONNX_FILE: content}
     if precision != "int8":
         return files, sha256(content)
-    quantized = quantize(content, calibration_patches(images, trained.spec), trained.spec)
+    patches = calibration_patches(images, trained.spec)
+    quantized = quantize(content, patches, trained.spec, max_dice_loss=max_dice_loss)
     return files | quantized, sha256(quantized[IR_FILE] + quantized[WEIGHTS_FILE])
 
 
