@@ -1,9 +1,9 @@
 """SpineServe's precision modes: what serves each, and how a request asks for it.
 
 ``exact`` is a network exported in float32. ``default`` is one exported in fp16, run in what the engine is
-fastest in. ``fast`` has beside that an INT8 leaf, where its export passed its own gate, and the trained demo
-network as the scout of its coarse pass (the demo network itself needs none). One server each, so that no
-mode pays for another's networks.
+fastest in. ``fast`` has beside that an INT8 leaf and the trained demo network as the scout of its coarse
+pass. The demo network itself needs no scout and has no INT8 leaf: all in INT8 it loses rare classes, with
+layers given back to float it is no faster. One server each, so that no mode pays for another's networks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 
 from speed.networks import Shelf
 from spine_client import AnalyzeOptions
-from spine_export.errors import GateError
 from spine_export.networks import Precision
 from spine_server.modes import FAST, SCOUT, leaf_name
 
@@ -63,11 +62,9 @@ def options(mode: str) -> AnalyzeOptions:
 
 def _leaves(shelf: Shelf, network: str) -> dict[str, Path]:
     """Leaf's name -> repository that holds its network."""
-    found = {}
-    try:
-        found[leaf_name(NETWORK, FAST)] = shelf.repository(network, "int8")
-    except GateError as error:
-        print(f"no INT8 leaf for {network}: {error}", flush=True)
-    if network != SCOUTING:
-        found[leaf_name(NETWORK, SCOUT)] = shelf.repository(SCOUTING, "fp16")
-    return found
+    if network == SCOUTING:
+        return {}
+    return {
+        leaf_name(NETWORK, FAST): shelf.repository(network, "int8"),
+        leaf_name(NETWORK, SCOUT): shelf.repository(SCOUTING, "fp16"),
+    }

@@ -27,7 +27,6 @@ from speed import planted, volumes
 from spine_export import stages
 from spine_export.describe import describe
 from spine_export.images import image_of
-from spine_export.int8 import MAX_DICE_LOSS
 from spine_export.networks import Precision, export_trained
 from spine_export.nnunet_folder import TrainedNetwork, read_results_folder
 from spinecore.geometry import Volume
@@ -81,9 +80,8 @@ class Shelf:
             folder.parent.mkdir(parents=True, exist_ok=True)
             trained = self.trained(network)
             images = [image_of(volumes.load(volumes.SMALL, cache=self.folder), trained.spec, "phantom")]
-            loss = MAX_DICE_LOSS if network == "demo" else _ANY_LOSS
             export_trained(
-                trained, repository=folder, precision=precision, calibration=images, max_dice_loss=loss
+                trained, repository=folder, precision=precision, calibration=images, max_dice_loss=_ANY_LOSS
             )
         there = [stage for stage in stages.ALL_STAGES if (folder / stage).is_dir()]
         for path, content in stages.stage_files(there, stages.DEFAULT_NETWORK).items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spinecore.errors import ModelError
-from spinecore.half import multiply_half, round_to_half
+from spinecore.half import half_weights, multiply_half, round_to_half
 from spinecore.tiling import (
     SlidingWindow,
     gaussian_importance,
@@ -127,10 +127,11 @@ def test_halves_are_multiplied_as_if_converted_first() -> None:
     out = np.empty(finite.size, dtype=np.float32)
     expected = finite.astype(np.float32) * weights
     np.testing.assert_array_equal(
-        multiply_half(finite, weights, out=out).view(np.uint32), expected.view(np.uint32)
+        multiply_half(finite, half_weights(weights), out=out).view(np.uint32), expected.view(np.uint32)
     )
     for value in every[~np.isfinite(every)][:: 2**7]:
-        answer = multiply_half(np.array([1.0, value], np.float16), weights[:2], out=np.empty(2, np.float32))
+        pair, two = np.array([1.0, value], np.float16), half_weights(weights[:2])
+        answer = multiply_half(pair, two, out=np.empty(2, np.float32))
         assert np.isnan(answer).all()
 
 

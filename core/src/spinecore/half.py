@@ -18,30 +18,35 @@ _EXPONENT_BITS = np.uint32(0x7F800000)
 _ROUNDER = np.float32(1.5 * 2**13)
 
 
-_INFINITE_HALF = np.uint16(0x7C00 << 1)
-"""Bits of float16's infinity without the sign; NaN lies above."""
 _SIGN_AND_HALF = np.uint32(0x8FFFE000)
 _HALF_BIAS = np.float32(2.0**112)
 """Between float32's exponent and float16's."""
+_INFINITE_HALF = np.float32(2.0**16) / _HALF_BIAS
+"""What float16's infinity becomes before the bias is put right; NaN lies above."""
 
 
 def multiply_half(values: npt.NDArray[np.float16], weights: Single, *, out: Single) -> Single:
     """``values * weights`` in float32, in `out`; NaN all over where a value is NaN or infinite.
 
-    The same as converting `values` first, bit for bit, in half the time: a float16's bits are put where
-    float32 has them, and the exponent, which starts elsewhere, is put right by a power of two.
+    `weights` from `half_weights`. The same as converting `values` first, bit for bit, in less than half the
+    time: a float16's bits are put where float32 has them, and the exponent, which starts elsewhere, is put
+    right by the power of two in the weights.
     """
-    if (values.view(np.uint16) << np.uint16(1)).max(initial=0) >= _INFINITE_HALF:
-        out.fill(np.nan)
-        return out
     bits = out.view(np.int32)
     np.copyto(bits, values.view(np.int16))  # copies the sign into the upper half
     bits <<= 13
     positions = out.view(np.uint32)
     positions &= _SIGN_AND_HALF
-    out *= _HALF_BIAS
+    if max(out.max(initial=0), -out.min(initial=0)) >= _INFINITE_HALF:
+        out.fill(np.nan)
+        return out
     out *= weights
     return out
+
+
+def half_weights(weights: Single) -> Single:
+    """`weights`, below 2^16, for `multiply_half`."""
+    return weights * _HALF_BIAS
 
 
 def round_to_half(values: Single, *, scratch: Single | None = None, out: Single | None = None) -> Single:

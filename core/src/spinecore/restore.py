@@ -20,6 +20,7 @@ from spinecore.half import round_to_half
 from spinecore.network_spec import NetworkSpec, Resampling
 from spinecore.plan import Plan
 from spinecore.resampling import Operator, apply_all, axis_operators, resample, separate_axis
+from spinecore.tiling import foreground
 from spinecore.workers import for_each
 
 Logits = npt.NDArray[np.floating[Any]]
@@ -138,14 +139,7 @@ def _touched(operator: Operator, span: tuple[int, int]) -> tuple[int, int]:
 
 def _foreground_ranges(logits: Logits, spec: NetworkSpec) -> list[tuple[int, int]] | None:
     """Per axis the half-open range of coarse indices where background does not win; None if nowhere."""
-    found = np.zeros(logits.shape[1:], dtype=bool)
-    if spec.has_regions:
-        for values in logits:
-            found |= values > 0
-    else:
-        background = logits[0]
-        for values in logits[1:]:
-            found |= values > background
+    found = foreground(logits, regions=spec.has_regions)
     ranges = []
     for axis in range(3):
         hit = np.flatnonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from spinecore.errors import ModelError
-from spinecore.half import multiply_half, round_to_half
+from spinecore.half import half_weights, multiply_half, round_to_half
 from spinecore.workers import for_each
 
 Triple = tuple[int, int, int]
@@ -118,24 +118,19 @@ class SlidingWindow:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
         here, kept = self._within(origin)
         importance = np.ascontiguousarray(gaussian_importance(self.patch_size)[kept])
-        sums = (*self._sums[(slice(None), *here)], self._weights[here])
-        answers = (*logits[(slice(None), *kept)], None)
-
-        def merge(number: int) -> None:
-            with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
-                _add_class(sums[number], answers[number], importance)
-
-        for_each(merge, range(len(sums)))
+        factors = half_weights(importance) if logits.dtype == np.float16 else importance
+        with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
+            # not on threads: so many short steps wait for Python's lock longer than they take
+            for total, values in zip(
+                self._sums[(slice(None), *here)], logits[(slice(None), *kept)], strict=True
+            ):
+                _add_class(total, values, factors)
+            _add_class(self._weights[here], None, importance)
         self._merged.append(origin)
 
     def foreground(self, *, regions: bool) -> npt.NDArray[np.bool_]:
         """Where something beats the background in what was merged so far, (Z, Y, X) on the grid of `data`."""
-        rivals = self._sums if regions else self._sums[1:]
-        least = np.float32(0) if regions else self._sums[0]
-        found = np.zeros(self._weights.shape, dtype=bool)
-        for total in rivals:
-            found |= total > least
-        return found
+        return foreground(self._sums, regions=regions)
 
     def logits(self) -> Single:
         """The merged logits (K, Z, Y, X), float32 holding float16's values, on the grid of `data`.
@@ -166,6 +161,20 @@ class SlidingWindow:
         return tuple(slice(start, start + side) for start, side in zip(origin, self.patch_size, strict=True))
 
 
+def foreground(logits: npt.NDArray[np.floating[Any]], *, regions: bool) -> npt.NDArray[np.bool_]:
+    """Where something beats the background in `logits` (K, Z, Y, X): (Z, Y, X). Regions beat 0."""
+    found = np.zeros(logits.shape[1:], dtype=bool)
+
+    def look(start: int) -> None:  # a few slices stay in the processor's cache for all classes
+        here = slice(start, start + _SLICES_AT_ONCE)
+        least = np.float32(0) if regions else logits[0, here]
+        for values in logits[0 if regions else 1 :, here]:
+            found[here] |= values > least
+
+    for_each(look, range(0, len(found), _SLICES_AT_ONCE))
+    return found
+
+
 def _divide(total: Single, weights: Single) -> None:
     """Turn the sums of one class (Z, Y, X) into the mean, rounded to float16; ModelError if not finite."""
     if not np.isfinite(total).all():
@@ -180,8 +189,8 @@ def _divide(total: Single, weights: Single) -> None:
 def _add_class(total: Single, values: npt.NDArray[np.floating[Any]] | None, importance: Single) -> None:
     """Add ``values * importance`` to the view `total` of one class (*patch), rounding the sums to float16.
 
-    None adds the importance itself. Goes through a few slices at a time, so that the intermediate values
-    stay in the processor's cache.
+    For float16 the importance is that of `half_weights`. None adds the importance itself. Goes through a few
+    slices at a time, so that the intermediate values stay in the processor's cache.
     """
     part = np.empty((_SLICES_AT_ONCE, *importance.shape[1:]), dtype=np.float32)
     scratch = np.empty_like(part)
