@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from spinecore.disc_frame import DiscFrame
+from spinecore.errors import ModelError
 from spinecore.labels import Class
-from spinecore.patches import PATCH_SHAPE, POSTERIOR_SHIFT_MM, extract_patch
+from spinecore.patches import (
+    PATCH_SHAPE,
+    PATCH_SPACING_MM,
+    POSTERIOR_SHIFT_MM,
+    check_description,
+    extract_patch,
+)
 
 UPRIGHT = {"cranial": (0, 0, 1), "anterior": (0, -1, 0)}
+AS_THE_PATCH = (PATCH_SPACING_MM[2], PATCH_SPACING_MM[1], PATCH_SPACING_MM[0])  # x, y, z of an upright frame
 
 
 def centred_affine(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, float, float]) -> np.ndarray:
@@ -21,7 +29,8 @@ def centred_affine(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, fl
 
 def lps_of_patch_voxels() -> np.ndarray:
     """LPS of each patch voxel for an upright frame at the origin: (64, 64, 32, 3)."""
-    s, a, left = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in PATCH_SHAPE), indexing="ij")
+    sides = zip(PATCH_SHAPE, PATCH_SPACING_MM, strict=True)
+    s, a, left = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * d for n, d in sides), indexing="ij")
     return np.stack([left, POSTERIOR_SHIFT_MM - a, s], axis=-1)
 
 
@@ -70,7 +79,7 @@ def test_mask_channels_hold_bone_this_disc_and_canal() -> None:
     disc[32:34] = True
     frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
     patch = extract_patch(
-        np.zeros(shape, np.float32), classes, disc, centred_affine(shape, (1.0, 1.0, 1.0)), frame
+        np.zeros(shape, np.float32), classes, disc, centred_affine(shape, AS_THE_PATCH), frame
     )
     profile = patch[1:, :, 32, 16]  # patch index i lies at voxel z = i + 13
     assert np.flatnonzero(profile[0] == 1).tolist() == [7, 31, 47]
@@ -81,12 +90,12 @@ def test_mask_channels_hold_bone_this_disc_and_canal() -> None:
 
 def test_outside_the_volume_is_zero_and_not_counted_in_the_z_score() -> None:
     shape = (90, 90, 90)
-    affine = centred_affine(shape, (1.0, 1.0, 1.0))
+    affine = centred_affine(shape, AS_THE_PATCH)
     image = np.random.default_rng(0).normal(500, 50, shape).astype(np.float32)
     empty = np.zeros(shape, np.uint8)
-    frame = DiscFrame.from_axes((0, 0, 40), **UPRIGHT)
+    frame = DiscFrame.from_axes((0, 0, 40 * PATCH_SPACING_MM[0]), **UPRIGHT)
     patch = extract_patch(image, empty, empty > 0, affine, frame)[0]
-    inside = patch[:36]  # the patch reaches from z = 8.5 mm to 71.5 mm, the volume ends at 44.5 mm
+    inside = patch[:36]  # the patch reaches from voxel 53 to 116, the volume ends at 89
     assert abs(inside.mean()) < 0.02 and abs(inside.std() - 1) < 0.02
     assert not patch[37:].any()
     far = DiscFrame.from_axes((0, 0, 400), **UPRIGHT)
@@ -107,3 +116,10 @@ def test_a_patchs_cost_is_its_own_not_the_volumes() -> None:
         return float(best)
 
     assert seconds((800, 800, 64)) < 3 * seconds((400, 400, 16))
+
+
+def test_a_network_trained_on_other_patches_is_refused() -> None:
+    check_description({"patch_spacing_mm": list(PATCH_SPACING_MM), "posterior_shift_mm": POSTERIOR_SHIFT_MM})
+    for description in ({"patch_spacing_mm": [1.0, 1.0, 1.0], "posterior_shift_mm": POSTERIOR_SHIFT_MM}, {}):
+        with pytest.raises(ModelError, match="Train it again"):
+            check_description(description)

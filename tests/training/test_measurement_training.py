@@ -15,6 +15,7 @@ from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples
 from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate
 from spinecore.disc_frame import DiscFrame
+from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 from spinecore.phantom import PhantomConfig, make_phantom
 
 
@@ -54,10 +55,9 @@ def test_samples_show_their_disc_and_carry_its_truth() -> None:
             [disc.anterior_mm, disc.middle_mm, disc.posterior_mm, disc.mean_mm, disc.canal_ap_mm],
             rtol=1e-6,
         )
-        middle = patch[2, :, 39:41, 15:17].mean(
-            axis=(1, 2)
-        )  # 8 mm anterior of the patch's centre: the disc's own
-        assert middle.sum() == pytest.approx(disc.middle_mm, abs=3.0)
+        own = round((64 - 1) / 2 + POSTERIOR_SHIFT_MM / PATCH_SPACING_MM[1])  # the disc's centre
+        middle = patch[2, :, own : own + 2, 15:17].mean(axis=(1, 2))
+        assert middle.sum() * PATCH_SPACING_MM[0] == pytest.approx(disc.middle_mm, abs=3.0)
 
 
 def test_served_samples_pair_found_discs_with_their_truth() -> None:

@@ -46,7 +46,7 @@ def describe_cnn(*, name: str, version: str, sha256: str, trained_on: str) -> st
         "trained_on": trained_on,
         "patch_shape": list(PATCH_SHAPE),
         "patch_axes": ["channel", "caudal to cranial", "posterior to anterior", "right to left"],
-        "patch_spacing_mm": [PATCH_SPACING_MM] * 3,
+        "patch_spacing_mm": list(PATCH_SPACING_MM),
         "posterior_shift_mm": POSTERIOR_SHIFT_MM,
         "channels": ["image, z-scored over the patch", "vertebral bodies", "this disc", "canal"],
         "outputs": {"DISC_HEIGHT_MM": list(HEIGHTS), "CANAL_AP_MM": ["canal_ap"]},

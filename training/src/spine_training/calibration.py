@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from spine_training.dataset import VALIDATION_SEEDS, usual_phantom_config
 from spine_training.evaluate import SegmentationModel
+from spine_training.evaluation.cases import degenerated
 from spinecore.calibration import (
     ANY_REGION,
     BODY_QUANTITIES,
@@ -42,6 +43,7 @@ from spinecore.calibration import (
 )
 from spinecore.findings import identify
 from spinecore.geometry import Volume
+from spinecore.patches import check_description
 from spinecore.phantom import make_phantom
 from spinecore.report import CANAL_RANGE_MM, HEIGHT_RANGE_MM
 
@@ -53,6 +55,7 @@ TURNS: tuple[Region, ...] = ("lumbar", "cervical", "thoracic")
 MATCH_MM = 6.0
 OUTLIER_MM = 6.0
 PRIOR_COUNT = 20
+DEGENERATED_ROUNDS = 3
 SIDE_FLAG = "cut_at_the_side"
 MIN_FLAGGED = 10  # fewer flagged discs fix no factor
 
@@ -80,9 +83,11 @@ class MeasurementModel:
 
     @classmethod
     def load(cls, folder: Path) -> MeasurementModel:
-        """Read ``<repository>/measure_cnn/1``."""
+        """Read ``<repository>/measure_cnn/1``. ModelError if it was trained on other patches than are cut."""
+        description = json.loads((folder / "measure.json").read_text(encoding="utf-8"))
+        check_description(description)
         compiled = openvino.Core().compile_model(folder / "model.onnx", "CPU")
-        return cls(json.loads((folder / "measure.json").read_text(encoding="utf-8")), compiled)
+        return cls(description, compiled)
 
     def measure(self, patches: Patches) -> NDArray[np.float64]:
         """(N, 5) mm: heights in the order of `PLACES`, canal AP."""
@@ -92,8 +97,9 @@ class MeasurementModel:
 
 
 def calibration_config(index: int) -> PhantomConfig:
-    """Phantom `index`: a validation phantom, the regions by turns."""
-    return replace(usual_phantom_config(FIRST_SEED + index), region=TURNS[index % len(TURNS)])
+    """Phantom `index`: a validation phantom, the regions by turns; every third round of them degenerated."""
+    config = replace(usual_phantom_config(FIRST_SEED + index), region=TURNS[index % len(TURNS)])
+    return degenerated(config) if index // len(TURNS) % DEGENERATED_ROUNDS == 0 else config
 
 
 def residuals(phantom: Phantom, classes: NDArray[np.uint8], cnn: MeasurementModel) -> Iterator[Residual]:

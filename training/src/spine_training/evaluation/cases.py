@@ -82,9 +82,12 @@ def held_out_config(index: int, *, contrast: Contrast | None = None) -> PhantomC
         spacing_mm=(slices, IN_PLANE_MM, IN_PLANE_MM) if thick else (side, side, side),
         orientation="PIR" if thick else None,
     )
-    if kind != "degenerated":
-        return usual
-    return replace(usual, disc_degeneration=_DEGENERATION, bulge=_BULGE, stenosis=_STENOSIS)
+    return degenerated(usual) if kind == "degenerated" else usual
+
+
+def degenerated(config: PhantomConfig) -> PhantomConfig:
+    """The same spine with most of its discs degenerated and many of them bulging into a narrow canal."""
+    return replace(config, disc_degeneration=_DEGENERATION, bulge=_BULGE, stenosis=_STENOSIS)
 
 
 def held_out_kind(index: int) -> str:

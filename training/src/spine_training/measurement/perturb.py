@@ -12,7 +12,7 @@ BORDER_SHIFT = 0.15  # of the mask value; about half a voxel with the blur below
 SHARPNESS = (1.0, 4.0)
 LOST_MASK = 0.01
 SMOOTHED_CANAL = 0.75  # share of samples whose canal is evened out along itself, as networks do
-SMOOTHING_MM = (9, 17, 31)  # odd: the length smoothed over, along e_s (1 mm voxels)
+SMOOTHED_VOXELS = (13, 25, 47)  # odd: the length smoothed over, along e_s (9 to 31 mm)
 UNCHANGED = 0.3
 NOISE = 0.15
 GAMMA = 0.25
@@ -68,7 +68,7 @@ def _masks(masks: Tensor, generator: torch.Generator) -> Tensor:
 
 def _canal_smoothed(masks: Tensor, generator: torch.Generator) -> Tensor:
     """Masks (N, 3, 64, 64, 32) with the canal's narrow and wide places evened out in some of the samples."""
-    length = SMOOTHING_MM[int(torch.randint(len(SMOOTHING_MM), (1,), generator=generator))]
+    length = SMOOTHED_VOXELS[int(torch.randint(len(SMOOTHED_VOXELS), (1,), generator=generator))]
     canal = masks[:, 2:]
     evened = ((_mean_along(canal, 2, length) - 0.5) * 4.0 + 0.5).clamp(0.0, 1.0)
     chosen = torch.rand((len(masks), 1, 1, 1, 1), generator=generator) < SMOOTHED_CANAL

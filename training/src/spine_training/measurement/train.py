@@ -32,7 +32,7 @@ BETAS = (0.9, 0.999)
 AVERAGE_DECAY = 0.998  # per step; what is validated and kept is this average of the weights
 DECAY, DECAY_EPOCHS = 0.9, 10
 VALIDATION_PHANTOMS = 12
-SERVED_SHARE = 3  # every third training phantom is also segmented and cut as the server does it
+TRUE_SHARE = 4  # with a segmentation network, every fourth training phantom is also cut in its true frames
 CHECKPOINT = "measurement.pt"
 CURVE = "curve.csv"
 
@@ -50,16 +50,17 @@ def train_measurement(
 
     Goes on from that checkpoint if `folder` has one, with a fresh optimiser.
 
-    With a segmentation `network` every third phantom is also cut as the server cuts it, and so are all those
-    that validate. With a site's `own` samples (training, validation) those validate, and phantoms only join
-    the training.
+    With a segmentation `network` phantoms are cut as the server cuts them, and every fourth by its truth too:
+    from true masks alone the CNN learns to believe masks where they are wrong. With a site's `own` samples
+    (training, validation) those validate, and phantoms only join the training.
     """
     validation = own[1] if own else cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
     parts = [own[0]] if own else []
     if phantoms:
-        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms], None))
+        share = 1 if network is None else TRUE_SHARE
+        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms:share], None))
     if phantoms and network is not None:
-        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms:SERVED_SHARE], network))
+        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms], network))
     training = join(parts)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
