@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spinecore.errors import ModelError
+from spinecore.patches import check_description
 
 FORMAT = 1
 PLACES = ("anterior", "middle", "posterior", "mean")
@@ -62,9 +63,14 @@ class Calibration:
 
     @classmethod
     def load(cls, file: Path, models: Mapping[str, Mapping[str, str]]) -> Calibration | None:
-        """The table in a ``measure.json`` if it was fitted to `models` ("segmentation", "measurement")."""
+        """The table in a ``measure.json`` if it was fitted to `models` ("segmentation", "measurement").
+
+        ModelError if that network was trained on patches that are cut otherwise than here.
+        """
+        content = json.loads(file.read_text(encoding="utf-8"))
+        check_description(content)
         return cls.of_networks(
-            json.loads(file.read_text(encoding="utf-8")).get("calibration"),
+            content.get("calibration"),
             segmentation_sha256=models["segmentation"]["sha256"],
             measurement_sha256=models["measurement"]["sha256"],
         )

@@ -11,7 +11,6 @@ from spinecore import contract
 from spinecore.calibration import Calibration
 from spinecore.errors import InputError
 from spinecore.findings_codec import decode_findings
-from spinecore.patches import check_description
 from spinecore.report import build_report
 
 OUTPUTS = (contract.ONE_HEIGHT.name, contract.ONE_CANAL_AP.name)
@@ -23,18 +22,13 @@ class TritonPythonModel(Stage):
     last = True
 
     def load(self) -> None:
-        """Read where the networks come from, which every report states, and their standard errors.
-
-        ModelError for a measurement network that was trained on other patches than are cut here.
-        """
+        """Read where the networks come from, which every report states, and their standard errors."""
         self.network = self.parameters["network"]
         self.models = {
             "segmentation": self.provenance(self.parameters["segmentation"], "network.json"),
             "measurement": self.provenance(self.network, "measure.json"),
         }
-        described = self.model_file(self.network, "measure.json")
-        check_description(json.loads(described.read_text(encoding="utf-8")))
-        self.calibration = Calibration.load(described, self.models)
+        self.calibration = Calibration.load(self.model_file(self.network, "measure.json"), self.models)
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Measure the patches and write the report of one volume."""
