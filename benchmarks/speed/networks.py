@@ -72,7 +72,7 @@ class Shelf:
         return read_results_folder(self.results(network))
 
     def repository(self, network: str, precision: Precision) -> Path:
-        """`network` exported in `precision`, once; its stages are the checkout's, copied on every call."""
+        """`network` exported in `precision`, once; stages and CNN are the checkout's, copied every time."""
         folder = self.folder / network / f"{precision}-{self._digest(network)}"
         if not (folder / "nnunet").is_dir():
             for old in folder.parent.glob(f"{precision}-*"):
@@ -84,7 +84,8 @@ class Shelf:
                 trained, repository=folder, precision=precision, calibration=images, max_dice_loss=_ANY_LOSS
             )
         there = [stage for stage in stages.ALL_STAGES if (folder / stage).is_dir()]
-        for path, content in stages.stage_files(there, stages.DEFAULT_NETWORK).items():
+        cnn = stages.cnn_files() if (folder / stages.DEFAULT_CNN).is_dir() else {}
+        for path, content in (stages.stage_files(there, stages.DEFAULT_NETWORK) | cnn).items():
             (folder / path).write_bytes(content)
         return folder
 
