@@ -1,12 +1,15 @@
 """Standard errors: which row of the table, how two values become one, and when they disagree."""
 
 import copy
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from spinecore.calibration import DISAGREEMENT_FACTOR, Calibration, Spread, combine
 from spinecore.errors import ModelError
+from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 
 ROW = {"geometric": 0.6, "cnn": 0.3, "correlation": 0.0}
 TABLE = {
@@ -46,6 +49,20 @@ def test_a_flag_widens_both_errors() -> None:
 @pytest.mark.parametrize("other", [{"segmentation": "x"}, {"measurement": "x"}])
 def test_a_table_of_other_networks_is_not_used(other: dict[str, str]) -> None:
     assert read(TABLE, **other) is None and read(None) is None
+
+
+def test_a_network_of_patches_cut_otherwise_is_refused_with_or_without_a_table(tmp_path: Path) -> None:
+    file, models = (
+        tmp_path / "measure.json",
+        {"segmentation": {"sha256": "a"}, "measurement": {"sha256": "b"}},
+    )
+    cut = {"patch_spacing_mm": list(PATCH_SPACING_MM), "posterior_shift_mm": POSTERIOR_SHIFT_MM}
+    file.write_text(json.dumps(cut | {"calibration": TABLE}))
+    assert Calibration.load(file, models) == read(TABLE)
+    for table in ({}, {"calibration": TABLE}):
+        file.write_text(json.dumps(cut | {"patch_spacing_mm": [1.0, 1.0, 1.0]} | table))
+        with pytest.raises(ModelError, match="Train it again"):
+            Calibration.load(file, models)
 
 
 @pytest.mark.parametrize(
