@@ -79,6 +79,12 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     segment.add_argument("--warm-up", type=float, default=0.0, help="share of the length on smaller patches")
     segment.add_argument("--seed", type=int, default=1)
     segment.add_argument("--fresh", action="store_true", help="start anew even if there is a checkpoint")
+    segment.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="begin with the weights of this results folder (training/weights/nnunet); narrower ones are widened",
+    )
     segment.set_defaults(run=_segment)
 
 
@@ -188,6 +194,7 @@ def _segment(options: argparse.Namespace) -> None:
         warm_up=options.warm_up,
         seed=options.seed,
         resume=not options.fresh,
+        start_from=options.start_from,
     )
     print(results)
 

@@ -16,7 +16,7 @@ What differs from nnU-Net's default, and why:
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -35,9 +35,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spine_training.augmentation import ROTATION_RAD, initial_patch_size, training_transforms
+from spine_training.channels_last_norm import use_sample_norm
 from spine_training.loss import BorderCrossEntropy
 from spine_training.sampling import SpineDataLoader, case_names
 from spine_training.schedule import Schedule
+from spine_training.widen import widened
 from spinecore.labels import Class
 
 DICE_WEIGHT = 0.7
@@ -115,10 +117,21 @@ class SpineTrainer(nnUNetTrainer):  # type: ignore[misc]
         self._average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))  # type: ignore[no-untyped-call]
         if self.device.type == "cpu":
             self.network = self.network.to(memory_format=torch.channels_last_3d)
+            use_sample_norm(self.network)
             if not self.configuration_manager.batch_dice:
                 self._samples = ThreadPoolExecutor(
                     self.batch_size, initializer=torch.set_num_threads, initargs=(1,)
                 )
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights of a trained network, as wide as this one or narrower; call `initialize` first.
+
+        WidenError if they are of a network with other layers. The stage on the smallest patches is left out.
+        """
+        assert self._average is not None
+        self.network.load_state_dict(widened(weights, self.network))
+        self._average.module.load_state_dict(self.network.state_dict())
+        self.schedule.smallest_quarters = 3
 
     # -- data ---------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ SPACING_MM = (1.25, 1.25, 1.25)
 PATCH_SIZE = (128, 128, 64)  # axes (superior, anterior, right), as NibabelIOWithReorient gives them
 BATCH_SIZE = 2
 PAPER_FEATURES = (32, 64, 128, 256, 320, 320)
-DEMO_FEATURES = (8, 16, 32, 64, 128, 128)
+DEMO_FEATURES = (16, 32, 64, 128, 128, 128)
 STRIDES = ((1, 1, 1), *((2, 2, 2),) * 4, (2, 2, 1))
 KERNEL = (3, 3, 3)
 

@@ -28,6 +28,8 @@ class Schedule:
     On a CPU that gives several times the iterations, with more of the rare classes in each patch, while the
     network still learns the coarse things. 0 leaves this out.
 
+    `smallest_quarters` is the size to begin with, in quarters: a network that is not new can do without halves.
+
     `spent_s` is the time used before this process (a resumed training), `spent_iterations` likewise.
     """
 
@@ -35,6 +37,7 @@ class Schedule:
     iterations_per_epoch: int = DEFAULT_ITERATIONS_PER_EPOCH
     budget_s: float | None = None
     warm_up: float = 0.0
+    smallest_quarters: int = 2
     spent_s: float = 0.0
     spent_iterations: int = 0
     _started: float | None = None
@@ -68,7 +71,7 @@ class Schedule:
         """Size of the training patches now, in quarters of each side of the plans' patch."""
         progress = self.progress()
         if progress < self.warm_up / 2:
-            return 2
+            return self.smallest_quarters
         return 3 if progress < self.warm_up else 4
 
     def finished(self) -> bool:

@@ -36,12 +36,13 @@ def train_segmentation(
     warm_up: float | None = None,
     seed: int = 1,
     resume: bool = True,
+    start_from: Path | None = None,
 ) -> Path:
     """Train fold 0 and return nnU-Net's results folder; goes on from the latest checkpoint if there is one.
 
     The length is `epochs` x `iterations_per_epoch`, or `budget_s` seconds of training in all; `warm_up` is
-    the share of it on smaller patches. The seed fixes
-    the initial weights and the order of patches, not the rounding of parallel sums or what the clock allows.
+    the share of it on smaller patches. `start_from` is a results folder whose weights a new training begins with;
+    its network may be narrower (`widen`). The seed fixes the initial weights and the order of patches, not the rounding of parallel sums or what the clock allows.
     """
     length = {
         EPOCHS_ENV: epochs,
@@ -57,6 +58,8 @@ def train_segmentation(
     latest = Path(trainer.output_folder) / LATEST
     if resume and latest.exists():
         trainer.load_checkpoint(str(latest))
+    elif start_from is not None:
+        trainer.start_from(_weights(start_from))
     results = workspace.results(configuration)
     try:
         with progress_bar(trainer.schedule, configuration):
@@ -64,8 +67,13 @@ def train_segmentation(
     finally:
         draw_curve(results / f"fold_{FOLD}" / "curve.csv", x="iterations")
     chosen = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in length.items()}
-    _record(workspace, results, {"seed": seed, "configuration": configuration, **chosen})
+    _record(workspace, results, {"seed": seed, "configuration": configuration, "started_anew": start_from is None, **chosen})
     return results
+
+
+def _weights(results: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(results / f"fold_{FOLD}" / FINAL, map_location="cpu", weights_only=True)
+    return {key: weight.float() for key, weight in state["network_weights"].items()}
 
 
 def _record(workspace: Workspace, results: Path, settings: dict[str, Any]) -> None:
