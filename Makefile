@@ -27,7 +27,9 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml server/pyproject.toml client/pyproject.toml
+KERNELS := core/hatch_build.py core/src/spinecore/_kernels.c
+
+$(VENV)/.serving: $(VENV)/.made constraints.txt core/pyproject.toml $(KERNELS) server/pyproject.toml client/pyproject.toml
 	@echo "set-up: Triton, OpenVINO and the client (about a minute)"
 	@$(PIP) -e "core[files]" -e server -e "client[report]"
 	@touch $@

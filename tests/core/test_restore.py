@@ -55,7 +55,7 @@ def the_plain_way(logits: np.ndarray, plan: Plan, order: int = 1) -> np.ndarray:
 
 
 def test_a_boundary_between_two_voxels_falls_in_the_middle() -> None:
-    logits = np.zeros((2, 1, 1, 2), dtype=np.float32)
+    logits = np.zeros((2, 1, 1, 2), dtype=np.float16)
     logits[1, 0, 0] = [-1, 1]
     classes = restore_classes(logits, a_plan((1, 1, 2), (1, 1, 4)), a_spec(2))
     assert classes.tolist() == [[[0, 0, 1, 1]]]
@@ -72,7 +72,7 @@ def test_equal_logits_go_to_the_first_class() -> None:
 
 
 def test_a_class_that_wins_at_no_coarse_voxel_may_win_between() -> None:
-    logits = np.array([[10, 0], [9, 9], [0, 10]], dtype=np.float32).reshape(3, 1, 1, 2)
+    logits = np.array([[10, 0], [9, 9], [0, 10]], dtype=np.float16).reshape(3, 1, 1, 2)
     classes = restore_classes(logits, a_plan((1, 1, 2), (1, 1, 6)), a_spec())
     assert classes.tolist() == [[[0, 0, 1, 1, 2, 2]]]
 
@@ -83,6 +83,7 @@ def test_leaving_out_background_changes_nothing(shape: tuple[int, int, int], kin
     generator = np.random.default_rng(2)
     logits = ndimage.gaussian_filter(generator.normal(size=(3, 14, 16, 15)), (0, 2, 2, 2)).astype(np.float32)
     logits[0] += 0.4 * logits.std() + (np.arange(16)[:, None] < 5)  # mostly background
+    logits = logits.astype(np.float16)
     plan = a_plan((14, 16, 15), shape)
     spec = replace(a_spec(), resampling_logits=Resampling(kind, force_separate_z=False))
     classes = restore_classes(logits, plan, spec)
@@ -91,7 +92,7 @@ def test_leaving_out_background_changes_nothing(shape: tuple[int, int, int], kin
 
 
 def test_regions_are_painted_in_their_order() -> None:
-    logits = np.zeros((2, 1, 1, 4), dtype=np.float32)
+    logits = np.zeros((2, 1, 1, 4), dtype=np.float16)
     logits[0, 0, 0] = [-1, 1, 1, -1]
     logits[1, 0, 0] = [-1, -1, 1, 1]
     classes = restore_classes(logits, a_plan((1, 1, 4), (1, 1, 4)), REGIONS)
@@ -99,14 +100,14 @@ def test_regions_are_painted_in_their_order() -> None:
 
 
 def test_nothing_found_is_background_everywhere() -> None:
-    logits = np.zeros((3, 4, 4, 4), dtype=np.float32)
+    logits = np.zeros((3, 4, 4, 4), dtype=np.float16)
     logits[0] = 5
     assert not restore_classes(logits, a_plan((4, 4, 4), (9, 9, 9)), a_spec()).any()
     assert not restore_classes(-logits[:2], a_plan((4, 4, 4), (9, 9, 9)), REGIONS).any()
 
 
 def test_slabs_and_the_whole_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits = np.random.default_rng(0).normal(size=(3, 10, 11, 12)).astype(np.float32)
+    logits = np.random.default_rng(0).normal(size=(3, 10, 11, 12)).astype(np.float16)
     plan = a_plan((10, 11, 12), (23, 17, 19))
     whole = restore_classes(logits, plan, a_spec())
     monkeypatch.setattr("spinecore.restore._SLAB_VOXELS", 400)
@@ -118,7 +119,7 @@ def test_memory_does_not_grow_with_the_number_of_classes(monkeypatch: pytest.Mon
     plan = a_plan((40, 40, 40), (120, 120, 120))
 
     def peak(num_outputs: int) -> int:
-        logits = np.random.default_rng(0).normal(size=(num_outputs, 40, 40, 40)).astype(np.float32)
+        logits = np.random.default_rng(0).normal(size=(num_outputs, 40, 40, 40)).astype(np.float16)
         tracemalloc.start()
         restore_classes(logits, plan, a_spec(num_outputs))
         most = tracemalloc.get_traced_memory()[1]

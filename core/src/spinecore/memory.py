@@ -1,7 +1,7 @@
 """What a study will need at most, worked out from its plan before anything large is allocated.
 
 Upper bounds of what the stages hold at a time in arrays, in bytes; a test holds them to what numpy really
-allocates. The logits dominate: classes × voxels of the network's grid × 4.
+allocates. The logits dominate: classes × voxels of the network's grid × 2.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
 from spinecore.plan import Plan
 
-_FLOAT = 4
+_FLOAT, _HALF = 4, 2
 _SLAB_BYTES = 2**21 * _FLOAT * 6
 """Of `restore`, on up to eight threads: one class's fine logits, what they are made of, the best so far."""
 _PATCH_BYTES = 32 * 4 * 64 * 64 * 32 * _FLOAT
@@ -41,9 +41,10 @@ def segment_bytes(plan: Plan, spec: NetworkSpec) -> int:
     sides = (max(n, p) for n, p in zip(plan.network_shape, spec.patch_size, strict=True))
     padded, patch = math.prod(sides), math.prod(spec.patch_size)
     volume = math.prod(plan.network_shape)
-    held = (spec.network_channels + _FOUND) * volume + len(spec.channels) * padded
+    logits = spec.network_channels * volume * _HALF
+    held = _FOUND * volume + len(spec.channels) * padded
     one_answer = 3 * spec.network_channels * patch
-    return (held + one_answer) * _FLOAT + 2 * math.prod(plan.input_shape) + _SLAB_BYTES
+    return logits + (held + one_answer) * _FLOAT + 2 * math.prod(plan.input_shape) + _SLAB_BYTES
 
 
 def identify_bytes(plan: Plan) -> int:

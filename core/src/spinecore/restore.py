@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spinecore.geometry import restore_orientation
-from spinecore.half import round_to_half
+from spinecore.kernels import KERNELS
 from spinecore.network_spec import NetworkSpec, Resampling
 from spinecore.plan import Plan
 from spinecore.resampling import Operator, apply_all, axis_operators, resample, separate_axis
 from spinecore.tiling import foreground
 from spinecore.workers import for_each
 
-Logits = npt.NDArray[np.floating[Any]]
+Logits = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
 
@@ -33,12 +32,12 @@ _SIGMOID_HALF = np.float32(2.0**-23)
 
 
 def restore_classes(logits: Logits, plan: Plan, spec: NetworkSpec) -> Classes:
-    """Class map (Z, Y, X) uint8 on the input grid from `logits` (K, Z', Y', X') on the network's.
+    """Class map (Z, Y, X) uint8 on the input grid from `logits` (K, Z', Y', X') float16 on the network's.
 
     Exclusive classes: the index of the largest logit, the first of equal ones. Regions: the numbers of
     `regions_class_order` painted in turn where the region's sigmoid is above 0.5. Outside the crop: 0.
     """
-    cropped = _classes_on_crop(logits, plan, spec)
+    cropped = _classes_on_crop(logits.astype(np.float16, copy=False), plan, spec)
     full = np.zeros(plan.full_shape, dtype=np.uint8)
     full[tuple(slice(start, stop) for start, stop in plan.crop)] = cropped
     turned = full.transpose(plan.transpose_backward)
@@ -82,22 +81,25 @@ def _decide(fine_logits: Iterator[Single], classes: Classes, spec: NetworkSpec) 
         np.maximum(best, values, out=best)
 
 
-def _whole(values: Logits, plan: Plan, how: Resampling) -> Single:
+def _whole(logits: Logits, plan: Plan, how: Resampling) -> Single:
     """One class on the whole fine grid, by a spline that is not linear."""
-    fine = resample(
-        values[None].astype(np.float32),
+    fine: Single = resample(
+        KERNELS.widen(logits)[None],
         plan.cropped_shape,
         spacing_mm=plan.network_spacing_mm,
         new_spacing_mm=plan.spacing_mm,
         resampling=how,
-    )
-    return round_to_half(fine[0])
+    )[0]
+    KERNELS.round(fine)
+    return fine
 
 
 def _interpolate(values: Logits, part: _Part, how: Resampling) -> Single:
     """One class on the fine box of `part`. nnU-Net's default resampling, unlike torch's, gives float16."""
-    fine = apply_all(part.operators, values[part.coarse].astype(np.float32))
-    return round_to_half(fine) if how.kind == "default" else fine
+    fine = apply_all(part.operators, KERNELS.widen(values[part.coarse]))
+    if how.kind == "default":
+        KERNELS.round(fine)
+    return fine
 
 
 def _parts(logits: Logits, plan: Plan, spec: NetworkSpec) -> Iterator[_Part]:

@@ -77,7 +77,7 @@ def segment_tiles(
 
 def predict_logits(
     prepared: Prepared, spec: NetworkSpec, network: Network, *, batch_size: int = 1
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float16]:
     """Merged logits (K, Z', Y', X') of `prepared` on the network's grid; as `segment_tiles`."""
     return predict(prepared, spec, network, batch_size=batch_size)[0]
 
@@ -89,7 +89,7 @@ def predict(
     *,
     batch_size: int = 1,
     scout: Scout | None = None,
-) -> tuple[npt.NDArray[np.float32], Tiles]:
+) -> tuple[npt.NDArray[np.float16], Tiles]:
     """Merged logits (K, Z', Y', X') on the network's grid, and the tiles that ran; as `segment_tiles`."""
     _check_fits(prepared, spec)
     window = SlidingWindow(

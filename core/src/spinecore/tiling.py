@@ -1,6 +1,6 @@
 """Sliding window: tiles, Gaussian importance, mirroring and merging, as nnU-Net 2.8.1's predictor does it.
 
-Sums of logits and weights are rounded to float16 after every tile, as there (see `half`).
+Sums of logits and weights are float16, rounded after every tile, as there (see `kernels`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from spinecore.errors import ModelError
-from spinecore.half import half_weights, multiply_half, round_to_half
-from spinecore.workers import for_each
+from spinecore.kernels import KERNELS
+from spinecore.workers import each_of, parts_of
 
 Triple = tuple[int, int, int]
 Single = npt.NDArray[np.float32]
+Half = npt.NDArray[np.float16]
 Network = Callable[[Single], npt.NDArray[np.floating[Any]]]
 """A network: patches (B, C, *patch) float32 -> logits (B, K, *patch) float16 or float32."""
 
 _SIGMA_SCALE = 1 / 8
 _IMPORTANCE_PEAK = 10.0
-_SLICES_AT_ONCE = 16
+_ONES = np.ones((1, 1, 1), dtype=np.float32)
+_NOT_FINITE = (
+    "The network's logits hold NaN or infinite values, or weighted sums of them pass float16's 65504. A "
+    "reduced-precision engine whose normalisation layers do not run in float32 does that; "
+    "use the float32 one."
+)
 
 
 def tile_starts(size: int, patch: int, step_size: float) -> list[int]:
@@ -96,8 +102,9 @@ class SlidingWindow:
         self.shape: Triple = (z, y, x)
         self.origins = tile_origins(self.shape, patch, step_size)
         self._merged: list[Triple] = []
-        self._sums = np.zeros((num_outputs, *data.shape[1:]), dtype=np.float32)
-        self._weights = np.zeros(data.shape[1:], dtype=np.float32)
+        self._sums = np.zeros((num_outputs, *data.shape[1:]), dtype=np.float16)
+        self._weights = np.zeros((1, *data.shape[1:]), dtype=np.float16)
+        self._finite = True
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -117,35 +124,33 @@ class SlidingWindow:
         if logits.shape != expected:
             raise ModelError(f"The network answered with shape {logits.shape}; {expected} was expected.")
         here, kept = self._within(origin)
-        importance = np.ascontiguousarray(gaussian_importance(self.patch_size)[kept])
-        factors = half_weights(importance) if logits.dtype == np.float16 else importance
-        with np.errstate(invalid="ignore", over="ignore"):  # `logits` reports what is not finite
-            # not on threads: so many short steps wait for Python's lock longer than they take
-            for total, values in zip(
-                self._sums[(slice(None), *here)], logits[(slice(None), *kept)], strict=True
-            ):
-                _add_class(total, values, factors)
-            _add_class(self._weights[here], None, importance)
+        importance = gaussian_importance(self.patch_size)[kept]
+        sums, answer = self._sums[(slice(None), *here)], logits[(slice(None), *kept)]
+        # On one thread: milliseconds, bound by memory. `logits` reports what is not finite.
+        self._finite &= KERNELS.merge(sums, answer, importance)
+        KERNELS.merge(self._weights[(slice(None), *here)], importance[None], _ONES)
         self._merged.append(origin)
 
     def foreground(self, *, regions: bool) -> npt.NDArray[np.bool_]:
         """Where something beats the background in what was merged so far, (Z, Y, X) on the grid of `data`."""
         return foreground(self._sums, regions=regions)
 
-    def logits(self) -> Single:
-        """The merged logits (K, Z, Y, X), float32 holding float16's values, on the grid of `data`.
+    def logits(self) -> Half:
+        """The merged logits (K, Z, Y, X) float16 on the grid of `data`.
 
         Call once, when all tiles are in; what none of them covers has logits 0, which is background.
-        ModelError if the network gave NaN or infinite values.
+        ModelError if the network gave NaN or infinite values, or if a sum of weighted logits passed 65504,
+        float16's largest value, where nnU-Net too goes on with infinity.
         """
         boxes = [self._within(origin)[0] for origin in self._merged]
         covered = tuple(
             slice(min(each.start for each in sides), max(each.stop for each in sides))
             for sides in zip(*boxes, strict=True)
         )  # there is nothing to do outside the box around the merged tiles
-        weights = self._weights[covered]
-        weights[weights == 0] = 1
-        for_each(lambda total: _divide(total, weights), self._sums[(slice(None), *covered)])
+        weights = self._weights[0][covered]
+        np.copyto(weights, 1, where=weights.view(np.uint16) == 0)
+        if not (self._finite and _divide(self._sums[(slice(None), *covered)], weights)):
+            raise ModelError(_NOT_FINITE)
         return self._sums
 
     def _within(self, origin: Triple) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -161,54 +166,19 @@ class SlidingWindow:
         return tuple(slice(start, start + side) for start, side in zip(origin, self.patch_size, strict=True))
 
 
-def foreground(logits: npt.NDArray[np.floating[Any]], *, regions: bool) -> npt.NDArray[np.bool_]:
+def foreground(logits: Half, *, regions: bool) -> npt.NDArray[np.bool_]:
     """Where something beats the background in `logits` (K, Z, Y, X): (Z, Y, X). Regions beat 0."""
-    found = np.zeros(logits.shape[1:], dtype=bool)
-
-    def look(start: int) -> None:  # a few slices stay in the processor's cache for all classes
-        here = slice(start, start + _SLICES_AT_ONCE)
-        least = np.float32(0) if regions else logits[0, here]
-        for values in logits[0 if regions else 1 :, here]:
-            found[here] |= values > least
-
-    for_each(look, range(0, len(found), _SLICES_AT_ONCE))
-    return found
+    parts = parts_of(logits.shape[1])
+    found = each_of(lambda part: KERNELS.foreground(logits[:, part], regions=regions), parts)
+    return np.concatenate(found)
 
 
-def _divide(total: Single, weights: Single) -> None:
-    """Turn the sums of one class (Z, Y, X) into the mean, rounded to float16; ModelError if not finite."""
-    if not np.isfinite(total).all():
-        raise ModelError(
-            "The network's logits hold NaN or infinite values. A reduced-precision engine whose "
-            "normalisation layers do not run in float32 does that; use the float32 one."
-        )
-    np.divide(total, weights, out=total)
-    round_to_half(total)
+def _divide(sums: Half, weights: Half) -> bool:
+    """Turn `sums` (K, Z, Y, X) into means, on threads; False if one is not finite."""
+    return all(each_of(lambda part: KERNELS.divide(sums[part], weights), parts_of(len(sums))))
 
 
-def _add_class(total: Single, values: npt.NDArray[np.floating[Any]] | None, importance: Single) -> None:
-    """Add ``values * importance`` to the view `total` of one class (*patch), rounding the sums to float16.
-
-    For float16 the importance is that of `half_weights`. None adds the importance itself. Goes through a few
-    slices at a time, so that the intermediate values stay in the processor's cache.
-    """
-    part = np.empty((_SLICES_AT_ONCE, *importance.shape[1:]), dtype=np.float32)
-    scratch = np.empty_like(part)
-    for start in range(0, len(importance), _SLICES_AT_ONCE):
-        here = slice(start, start + _SLICES_AT_ONCE)
-        sums, weights = total[here], importance[here]
-        weighted = part[: len(weights)]
-        if values is None:
-            np.copyto(weighted, weights)
-        elif values.dtype == np.float16:
-            multiply_half(values[here], weights, out=weighted)
-        else:
-            np.multiply(values[here], weights, out=weighted)
-        weighted += sums
-        round_to_half(weighted, scratch=scratch[: len(weights)], out=sums)
-
-
-def mean_of_folds(logits: Single, folds: int) -> Single:
+def mean_of_folds(logits: Half, folds: int) -> Half:
     """(K, Z, Y, X) from the merged logits of several folds (folds · K, Z, Y, X), which are overwritten.
 
     Added fold by fold and divided, each time rounded to float16, as nnU-Net's predictor does. Averaging
@@ -216,12 +186,17 @@ def mean_of_folds(logits: Single, folds: int) -> Single:
     """
     outputs = len(logits) // folds
     total = logits[:outputs]
-    for start in range(outputs, len(logits), outputs):
-        total += logits[start : start + outputs]
-        round_to_half(total)
-    if folds > 1:
-        total /= folds
-        round_to_half(total)
+    if folds == 1:
+        return total
+    count = np.full((1, 1, 1), folds, dtype=np.float16)
+
+    def average(part: slice) -> bool:
+        more = (logits[start : start + outputs] for start in range(outputs, len(logits), outputs))
+        finite = [KERNELS.merge(total[part], fold[part], _ONES) for fold in more]
+        return all(finite) and KERNELS.divide(total[part], count)
+
+    if not all(each_of(average, parts_of(outputs))):
+        raise ModelError(_NOT_FINITE)
     return total
 
 

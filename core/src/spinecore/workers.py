@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,13 @@ def thread_count() -> int:
 def _pool(process: int) -> ThreadPoolExecutor:
     """The pool of a process: a forked child must not wait for its parent's threads."""
     return ThreadPoolExecutor(thread_count(), thread_name_prefix="spinecore")
+
+
+def parts_of(count: int) -> list[slice]:
+    """So many things cut into a part for each thread, as even as can be."""
+    parts = min(count, thread_count())
+    bounds = [count * number // parts for number in range(parts + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def each_of(work: Callable[[T], R], parts: Iterable[T]) -> list[R]:
