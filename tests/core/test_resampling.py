@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from spinecore.network_spec import Resampling
-from spinecore.resampling import axis_operator, nearest_slices, resample, separate_axis, target_shape
+from spinecore.resampling import (
+    apply_along,
+    apply_on_threads,
+    axis_operator,
+    nearest_slices,
+    resample,
+    separate_axis,
+    target_shape,
+)
 
 ISO = (1.25, 1.25, 1.25)
 SAGITTAL = (0.6, 0.6, 4.4)
@@ -93,3 +101,12 @@ def test_an_array_on_its_grid_already_is_left_alone() -> None:
     image = np.random.default_rng(0).normal(size=(1, 4, 5, 6)).astype(np.float32)
     same = resample(image, (4, 5, 6), spacing_mm=ISO, new_spacing_mm=SAGITTAL, resampling=Resampling())
     assert same is image
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_blocks_on_threads_give_the_bits_of_the_whole_product(axis: int) -> None:
+    array = np.random.default_rng(axis).normal(size=(70, 90, 110))  # two and three blocks of columns
+    operator = axis_operator(array.shape[axis], 50, 3)
+    found = apply_on_threads(operator, array, axis)
+    assert found.shape == tuple(50 if a == axis else n for a, n in enumerate(array.shape))
+    assert np.array_equal(found, apply_along(operator, array, axis))

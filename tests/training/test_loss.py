@@ -22,8 +22,8 @@ def volume_with_canal() -> torch.Tensor:
 def test_a_voxel_is_near_the_border_if_both_sides_are_within_reach() -> None:
     inside = torch.zeros(1, 1, 1, 20, dtype=torch.bool)
     inside[..., 10:] = True
-    expected = torch.zeros(20)
-    expected[10 - BORDER_REACH : 10 + BORDER_REACH] = 1
+    expected = torch.zeros(20, dtype=torch.bool)
+    expected[10 - BORDER_REACH : 10 + BORDER_REACH] = True
     assert torch.equal(near_border(inside)[0, 0, 0], expected)
 
 

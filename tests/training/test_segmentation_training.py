@@ -17,7 +17,15 @@ from spine_export.nnunet_folder import read_results_folder
 from spine_training import dataset, segment
 from spine_training.loss import BorderCrossEntropy
 from spine_training.nnunet_trainer import CE_CLASS_WEIGHTS
-from spine_training.plans import PAPER_FEATURES, PATCH_SIZE, SPACING_MM, STRIDES, fixed_plans
+from spine_training.plans import (
+    DEMO_FEATURES,
+    PAPER_FEATURES,
+    PATCH_SIZE,
+    SPACING_MM,
+    STRIDES,
+    NetworkSizeError,
+    fixed_plans,
+)
 from spine_training.schedule import Schedule
 from spine_training.slim import write_slim_results
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
@@ -40,7 +48,7 @@ def test_the_plans_are_the_papers(tiny_workspace: Workspace) -> None:
     assert all(size % step == 0 for size, step in zip(PATCH_SIZE, downsampling, strict=True))
     demo = plans["configurations"][DEMO_CONFIGURATION]
     assert demo["inherits_from"] == PAPER_CONFIGURATION
-    assert demo["architecture"]["arch_kwargs"]["features_per_stage"][0] == 8
+    assert demo["architecture"]["arch_kwargs"]["features_per_stage"] == list(DEMO_FEATURES)
 
 
 def test_the_loss_is_seven_to_three_with_heavier_anchors(tiny_workspace: Workspace) -> None:
@@ -112,6 +120,24 @@ def test_training_resumes_where_it_stopped(tiny_workspace: Workspace, tiny_resul
     trainer.load_checkpoint(str(tiny_results / "fold_0" / "checkpoint_final.pth"))
     assert trainer.current_epoch == 1
     assert trainer.schedule.spent_iterations == 2
+
+
+def test_a_training_may_start_from_a_results_folder(
+    tiny_workspace: Workspace, tiny_results: Path, tmp_path: Path
+) -> None:
+    slim = write_slim_results(tiny_results, tmp_path / "slim")
+    trainer = segment.make_trainer(tiny_workspace, DEMO_CONFIGURATION)
+    trainer.initialize()
+    trainer.start_from(segment.weights_of(slim))
+    kept = torch.load(tiny_results / "fold_0" / "checkpoint_final.pth", weights_only=False)["spine_average"]
+    for name, weight in trainer.network.state_dict().items():
+        torch.testing.assert_close(weight, kept[f"module.{name}"], rtol=1e-3, atol=1e-4)
+        assert torch.equal(weight, trainer._average.module.state_dict()[name])
+    assert trainer.schedule.patch_quarters() == 4  # no warm-up was asked for
+    trainer.schedule.warm_up = 1.0
+    assert trainer.schedule.patch_quarters() == 3  # never the smallest patches
+    with pytest.raises(NetworkSizeError, match="results folder"):
+        segment.weights_of(tmp_path)
 
 
 def test_nnunets_own_predictor_loads_the_results(tiny_workspace: Workspace, tiny_results: Path) -> None:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 
 from spinecore.network_spec import Resampling
+from spinecore.workers import for_each
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -30,6 +31,9 @@ FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 _NEGLIGIBLE = 1e-15
 """Spline weights decay by 0.27 per voxel; below this they vanish in double precision."""
+
+_COLUMNS_AT_ONCE = 4096
+"""So many columns of a product stay in the processor's cache; each block is a thread's work."""
 
 
 def target_shape(shape: Sequence[int], *, spacing_mm: Spacing, new_spacing_mm: Spacing) -> Triple:
@@ -114,12 +118,30 @@ def apply_along(operator: Operator, array: npt.NDArray[FloatT], axis: int) -> np
     return np.moveaxis(result, 0, axis)
 
 
+def apply_on_threads(operator: Operator, array: Floats, axis: int) -> Floats:
+    """`apply_along` for one large array, the same bits: block by block of its columns, on threads."""
+    moved = np.moveaxis(array, axis, 0)
+    flat = moved.reshape(moved.shape[0], -1)
+    result = np.empty((operator.shape[0], flat.shape[1]), dtype=array.dtype)
+
+    def work(start: int) -> None:
+        here = slice(start, start + _COLUMNS_AT_ONCE)
+        result[:, here] = operator @ np.ascontiguousarray(flat[:, here])
+
+    for_each(work, range(0, flat.shape[1], _COLUMNS_AT_ONCE))
+    return np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, axis)
+
+
 def apply_all(operators: Sequence[Operator], array: npt.NDArray[FloatT]) -> npt.NDArray[FloatT]:
     """Apply one operator per axis of `array` (Z, Y, X), the most shrinking first; None skips an axis."""
-    growth = {a: op.shape[0] / op.shape[1] for a, op in enumerate(operators) if op is not None}
-    for axis in sorted(growth, key=lambda a: growth[a]):
+    for axis in _most_shrinking_first(operators):
         array = apply_along(operators[axis], array, axis)
     return array
+
+
+def _most_shrinking_first(operators: Sequence[Operator]) -> list[int]:
+    growth = {a: op.shape[0] / op.shape[1] for a, op in enumerate(operators) if op is not None}
+    return sorted(growth, key=lambda a: growth[a])
 
 
 def resample(
@@ -151,9 +173,11 @@ def _resample_channel(
 ) -> Floats:
     """One channel (Z, Y, X) float64 through its operators: in the plane, clip, then across the slices."""
     in_plane = [None if axis == apart else operator for axis, operator in enumerate(operators)]
-    result = apply_all(in_plane, channel)
+    result = channel
+    for axis in _most_shrinking_first(in_plane):
+        result = apply_on_threads(in_plane[axis], result, axis)
     if clipped:
         plane = None if apart is None else tuple(axis for axis in range(3) if axis != apart)
         low, high = channel.min(axis=plane, keepdims=True), channel.max(axis=plane, keepdims=True)
         result = np.clip(result, low, high)
-    return result if apart is None else apply_along(operators[apart], result, apart)
+    return result if apart is None else apply_on_threads(operators[apart], result, apart)

@@ -83,7 +83,7 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--start-from",
         type=Path,
         metavar="FOLDER",
-        help="begin with the weights of this results folder (training/weights/nnunet); narrower ones are widened",
+        help="begin with the weights of this results folder; those of a narrower network are widened",
     )
     segment.set_defaults(run=_segment)
 

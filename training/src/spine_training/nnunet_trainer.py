@@ -124,9 +124,9 @@ class SpineTrainer(nnUNetTrainer):  # type: ignore[misc]
                 )
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin with the weights of a trained network, as wide as this one or narrower; call `initialize` first.
+        """Begin with the weights of a trained network as wide as this one or narrower, after `initialize`.
 
-        WidenError if they are of a network with other layers. The stage on the smallest patches is left out.
+        NetworkSizeError if they are of one with other layers. The stage on the smallest patches is left out.
         """
         assert self._average is not None
         self.network.load_state_dict(widened(weights, self.network))

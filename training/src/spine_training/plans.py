@@ -31,7 +31,7 @@ KERNEL = (3, 3, 3)
 
 
 class NetworkSizeError(ValueError):
-    """A patch or widths that no network of this make can have."""
+    """A patch, widths or weights that no network of this make can have."""
 
 
 @dataclass(frozen=True)

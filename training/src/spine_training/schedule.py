@@ -28,7 +28,7 @@ class Schedule:
     On a CPU that gives several times the iterations, with more of the rare classes in each patch, while the
     network still learns the coarse things. 0 leaves this out.
 
-    `smallest_quarters` is the size to begin with, in quarters: a network that is not new can do without halves.
+    `smallest_quarters` is the size to begin with: a network that is not new can do without halves.
 
     `spent_s` is the time used before this process (a resumed training), `spent_iterations` likewise.
     """

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from spine_training.curves import draw_curve
+from spine_training.plans import NetworkSizeError
 from spine_training.progress import progress_bar
 from spine_training.provenance import NAME as PROVENANCE
 from spine_training.provenance import write_provenance
@@ -41,8 +42,9 @@ def train_segmentation(
     """Train fold 0 and return nnU-Net's results folder; goes on from the latest checkpoint if there is one.
 
     The length is `epochs` x `iterations_per_epoch`, or `budget_s` seconds of training in all; `warm_up` is
-    the share of it on smaller patches. `start_from` is a results folder whose weights a new training begins with;
-    its network may be narrower (`widen`). The seed fixes the initial weights and the order of patches, not the rounding of parallel sums or what the clock allows.
+    the share of it on smaller patches. `start_from` is a results folder whose weights a new training begins
+    with; its network may be narrower (`widen`). The seed fixes the initial weights and the order of patches,
+    not the rounding of parallel sums or what the clock allows.
     """
     length = {
         EPOCHS_ENV: epochs,
@@ -59,7 +61,7 @@ def train_segmentation(
     if resume and latest.exists():
         trainer.load_checkpoint(str(latest))
     elif start_from is not None:
-        trainer.start_from(_weights(start_from))
+        trainer.start_from(weights_of(start_from))
     results = workspace.results(configuration)
     try:
         with progress_bar(trainer.schedule, configuration):
@@ -67,12 +69,20 @@ def train_segmentation(
     finally:
         draw_curve(results / f"fold_{FOLD}" / "curve.csv", x="iterations")
     chosen = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in length.items()}
-    _record(workspace, results, {"seed": seed, "configuration": configuration, "started_anew": start_from is None, **chosen})
+    _record(
+        workspace,
+        results,
+        {"seed": seed, "configuration": configuration, "started_anew": start_from is None, **chosen},
+    )
     return results
 
 
-def _weights(results: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(results / f"fold_{FOLD}" / FINAL, map_location="cpu", weights_only=True)
+def weights_of(results: Path) -> dict[str, torch.Tensor]:
+    """The weights of a slim results folder, float32; NetworkSizeError where there is none."""
+    checkpoint = results / f"fold_{FOLD}" / FINAL
+    if not checkpoint.is_file():
+        raise NetworkSizeError(f"A results folder with fold_{FOLD}/{FINAL} was expected; {results} has none.")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     return {key: weight.float() for key, weight in state["network_weights"].items()}
 
 

@@ -1,8 +1,9 @@
 """A wider network that starts from a narrower one's weights and computes the same function (Net2Net).
 
-Chen, Goodfellow, Shlens: Net2Net, ICLR 2016. Every channel of the narrow network is repeated in the wide one, and
-what reads it is shared out among the copies, in unequal shares, so that training can tell them apart. Instance
-norm is per channel, so copies stay copies through it. What was learnt is kept, and the new width is free.
+Chen, Goodfellow, Shlens: Net2Net, ICLR 2016. Every channel of the narrow network is repeated in the wide one,
+and what reads it is shared out among the copies, in unequal shares, so that training can tell them apart.
+Instance norm is per channel, so copies stay copies through it. What was learnt is kept, and the new width is
+free to learn more.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spine_training.plans import NetworkSizeError
+
 SHARES = (0.25, 0.75)  # of two copies; more are shared out alike, then scaled to sum to 1
 
 Weights = Mapping[str, Tensor]
-
-
-class WidenError(ValueError):
-    """Weights that the network cannot start from."""
 
 
 def widened(weights: Weights, network: nn.Module, *, seed: int = 0) -> dict[str, Tensor]:
     """A state of `network` (nnU-Net's PlainConvUNet) that computes what `weights`, of a narrower one, did.
 
     Both have the same stages, convolutions and outputs; no layer of `network` may be narrower. Equal widths
-    give the weights back as they are. Raises WidenError otherwise.
+    give the weights back as they are. Raises NetworkSizeError otherwise.
     """
     shares = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     own = network.state_dict()
     if set(own) != set(weights):
-        raise WidenError("The weights are of a network with other layers; stages and convolutions must agree.")
+        raise NetworkSizeError(
+            "The weights are of a network with other layers; stages and convolutions must agree."
+        )
     for key, target in own.items():
         source = weights[key].to(target.dtype)
         inputs = _inputs(key, source, target, own, weights)
@@ -49,7 +50,9 @@ def _inputs(key: str, source: Tensor, target: Tensor, own: Mapping[str, Any], we
     stage = _decoder_stage(key)
     if stage is None:
         return [(source.shape[axis], target.shape[axis])]
-    up = f"{key.split('stages')[0]}transpconvs.{stage}.weight"  # its outputs come first, the skip's after them
+    up = (
+        f"{key.split('stages')[0]}transpconvs.{stage}.weight"  # its outputs come first, the skip's after them
+    )
     narrow, wide = weights[up].shape[1], own[up].shape[1]
     return [(narrow, wide), (source.shape[axis] - narrow, target.shape[axis] - wide)]
 
@@ -83,7 +86,9 @@ def _copies(source: Tensor, target: Tensor, out_axis: int) -> Tensor:
     axis = out_axis if source.ndim > 1 else 0
     narrow, wide = source.shape[axis], target.shape[axis]
     if wide < narrow:
-        raise WidenError(f"A layer with {narrow} channels cannot become one with {wide}: it may only grow.")
+        raise NetworkSizeError(
+            f"A layer with {narrow} channels cannot become one with {wide}: it may only grow."
+        )
     return torch.arange(wide) % narrow
 
 
@@ -91,7 +96,7 @@ def _shared_out(kernel: Tensor, width: int, axis: int, generator: torch.Generato
     """`kernel` with its `axis` repeated to `width`; the copies of a channel sum to what it was."""
     narrow = kernel.shape[axis]
     if width < narrow:
-        raise WidenError(f"A layer that reads {narrow} channels cannot read {width}: it may only grow.")
+        raise NetworkSizeError(f"A layer that reads {narrow} channels cannot read {width}: it may only grow.")
     copy = torch.arange(width) % narrow
     wide = kernel.index_select(axis, copy)
     share = torch.empty(wide.shape).uniform_(*SHARES, generator=generator)
@@ -100,7 +105,7 @@ def _shared_out(kernel: Tensor, width: int, axis: int, generator: torch.Generato
 
 
 def _share_storage(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """nnU-Net registers a module under several names: those keys must hold one and the same widened tensor."""
+    """nnU-Net registers a module under several names: those keys must hold the same widened tensor."""
     first: dict[int, str] = {}
     for key, tensor in own.items():
         state[key] = state[first.setdefault(tensor.data_ptr(), key)]
