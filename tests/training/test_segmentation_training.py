@@ -76,6 +76,16 @@ def test_optimiser_and_decay_are_the_papers(tiny_workspace: Workspace) -> None:
     assert schedule.learning_rate(0.01) == pytest.approx(0.01 * 0.25**0.9)
 
 
+def test_patches_grow_over_the_warm_up() -> None:
+    schedule = Schedule(epochs=10, iterations_per_epoch=10, warm_up=0.5)
+    sizes = []
+    for schedule.spent_iterations in (0, 24, 25, 49, 50):
+        sizes.append(schedule.patch_quarters())
+    assert sizes == [2, 2, 3, 3, 4]
+    schedule.spent_iterations, schedule.smallest_quarters = 0, 3
+    assert schedule.patch_quarters() == 3
+
+
 def test_a_schedule_by_the_clock_ends_at_its_budget() -> None:
     schedule = Schedule(budget_s=100.0, spent_s=100.0)
     assert schedule.finished()
@@ -133,9 +143,6 @@ def test_a_training_may_start_from_a_results_folder(
     for name, weight in trainer.network.state_dict().items():
         torch.testing.assert_close(weight, kept[f"module.{name}"], rtol=1e-3, atol=1e-4)
         assert torch.equal(weight, trainer._average.module.state_dict()[name])
-    assert trainer.schedule.patch_quarters() == 4  # no warm-up was asked for
-    trainer.schedule.warm_up = 1.0
-    assert trainer.schedule.patch_quarters() == 3  # never the smallest patches
     with pytest.raises(NetworkSizeError, match="results folder"):
         segment.weights_of(tmp_path)
 

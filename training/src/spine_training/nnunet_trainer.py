@@ -126,12 +126,11 @@ class SpineTrainer(nnUNetTrainer):  # type: ignore[misc]
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Begin with the weights of a trained network as wide as this one or narrower, after `initialize`.
 
-        NetworkSizeError if they are of one with other layers. The stage on the smallest patches is left out.
+        NetworkSizeError if they are of one with other layers.
         """
         assert self._average is not None
         self.network.load_state_dict(widened(weights, self.network))
         self._average.module.load_state_dict(self.network.state_dict())
-        self.schedule.smallest_quarters = 3
 
     # -- data ---------------------------------------------------------------------------------------------
 

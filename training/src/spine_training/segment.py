@@ -62,6 +62,8 @@ def train_segmentation(
         trainer.load_checkpoint(str(latest))
     elif start_from is not None:
         trainer.start_from(weights_of(start_from))
+    if start_from is not None:
+        trainer.schedule.smallest_quarters = 3  # the smallest patches are for networks that know nothing yet
     results = workspace.results(configuration)
     try:
         with progress_bar(trainer.schedule, configuration):
