@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from spinecore import kernels, restore, tiling
-from spinecore.kernels import Compiled, Reference, load
+from spinecore.kernels import Axis, Compiled, Reference, interpolated, load
+from spinecore.network_spec import Resampling
+from spinecore.resampling import apply_all, axis_operators
 from spinecore.tiling import SlidingWindow, mean_of_folds
 
 CORE = Path(__file__).parents[2] / "core"
@@ -36,7 +38,7 @@ def the_build() -> ModuleType:
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """What the build hook makes of the source as it is, not what may lie beside the modules."""
-    if shutil.which(os.environ.get("CC", "cc")) is None:
+    if shutil.which(os.environ.get("CC", "cc").split()[0]) is None:
         pytest.skip("no C compiler")
     library = tmp_path_factory.mktemp("kernels") / "_kernels.so"
     wrong = the_build().compile_kernels(CORE / "src" / "spinecore" / "_kernels.c", library)
@@ -101,16 +103,13 @@ def test_every_half_is_multiplied_right(compiled: Compiled) -> None:
     same(sums, expected)
 
 
-def test_ties_are_rounded_to_even_everywhere(compiled: Compiled) -> None:
+def test_sums_are_rounded_to_even_everywhere(compiled: Compiled) -> None:
     exact = np.sort(FINITE).astype(np.float32)
     ties = (exact[1:] + exact[:-1]) / 2
-    near = np.nextafter(ties, np.float32(np.inf))
-    for values in (exact, ties, near, ties[:60].reshape(3, 4, 5).transpose(1, 2, 0)):
-        ours, plain = values.copy("K"), values.copy("K")
-        compiled.round(ours)
-        PLAIN.round(plain)
-        same(ours, plain)
-        np.testing.assert_array_equal(plain, values.astype(np.float16))
+    for values in (exact, ties, np.nextafter(ties, np.float32(np.inf)), np.nextafter(ties, -ties)):
+        sums = np.zeros((1, 1, 1, len(values)), dtype=np.float16)
+        assert compiled.merge(sums, values.reshape(sums.shape), np.ones((1, 1, 1), dtype=np.float32))
+        np.testing.assert_array_equal(sums.reshape(-1), values.astype(np.float16))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -131,9 +130,7 @@ def test_what_is_not_finite_is_told(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_dividing_widening_and_foreground_are_the_plain_ones(
-    compiled: Compiled, shape: tuple[int, ...]
-) -> None:
+def test_dividing_and_foreground_are_the_plain_ones(compiled: Compiled, shape: tuple[int, ...]) -> None:
     generator = np.random.default_rng(3)
     wide = some(generator, (*shape[:-1], shape[-1] + 3))
     weights = generator.uniform(1e-3, 20, (*shape[1:-1], shape[-1] + 2)).astype(np.float16)[..., 2:]
@@ -141,8 +138,6 @@ def test_dividing_widening_and_foreground_are_the_plain_ones(
         ours, plain = sums.copy(), sums.copy()
         assert compiled.divide(ours, weights) and PLAIN.divide(plain, weights)
         same(ours, plain)
-        for box in sums:
-            same(compiled.widen(box), PLAIN.widen(box))
         for regions in (False, True):
             same(compiled.foreground(sums, regions=regions), PLAIN.foreground(sums, regions=regions))
 
@@ -153,16 +148,63 @@ def test_comparing_knows_no_order_for_nan_and_one_zero(compiled: Compiled) -> No
         same(compiled.foreground(pairs, regions=regions), PLAIN.foreground(pairs, regions=regions))
 
 
+def axes_for(coarse: tuple[int, ...], fine: tuple[int, ...], seed: int) -> list[Axis]:
+    """Two neighbours at random, or one, for every fine value; the axes in any order."""
+    generator = np.random.default_rng(seed)
+    axes = []
+    for number, (n_in, n_out) in enumerate(zip(coarse, fine, strict=True)):
+        low = generator.integers(0, n_in, n_out)
+        index = np.stack([low, np.minimum(low + 1, n_in - 1)]).astype(np.int32)
+        part = np.where(generator.random(n_out) < 0.2, 1, generator.random(n_out)).astype(np.float32)
+        axes.append(Axis(number, index, np.stack([part, 1 - part])))
+    return [axes[number] for number in generator.permutation(3)]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_classes_are_the_plain_ones(compiled: Compiled, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    outputs, *coarse = (int(n) for n in generator.integers(1, 24, 4))
+    fine = tuple(int(n) for n in generator.integers(1, 40, 3))
+    axes = axes_for(tuple(coarse), fine, seed)
+    wide = some(generator, (outputs, coarse[0], coarse[1], coarse[2] + 2))
+    wide[generator.random(wide.shape) < 0.3] = np.float16(0.5)  # many ties
+    numbers = tuple(int(n) for n in generator.permutation(outputs) + 1)
+    for logits in (wide[..., 1:-1], np.asfortranarray(wide[..., 1:-1])):
+        for rounded in (False, True):
+            for regions in (None, numbers):
+                ours = compiled.classify(logits, axes, rounded=rounded, regions=regions)
+                same(ours, PLAIN.classify(logits, axes, rounded=rounded, regions=regions))
+                assert ours.shape == fine
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_interpolating_is_the_sparse_operators(seed: int) -> None:
+    """What the way back took its values from before: the same operations in the same order."""
+    generator = np.random.default_rng(seed)
+    coarse = tuple(int(n) for n in generator.integers(2, 20, 3))
+    fine = tuple(int(n) for n in generator.integers(2, 40, 3))
+    resampling = Resampling(order=1, order_z=0)
+    operators = axis_operators(coarse, fine, resampling, apart=(None, 0, 1, 2)[seed % 4])
+    box = some(generator, coarse)
+    axes = [restore._linear(number, operator) for number, operator in enumerate(operators)]
+    axes.sort(key=lambda axis: fine[axis.number] / coarse[axis.number])
+    expected = apply_all([each.astype(np.float32) for each in operators], box.astype(np.float32))
+    np.testing.assert_array_equal(interpolated(box, axes, rounded=False), expected)
+    np.testing.assert_array_equal(interpolated(box, axes, rounded=True), expected.astype(np.float16))
+
+
 def test_other_types_are_refused(compiled: Compiled) -> None:
     single = np.zeros((1, 1, 1, 8), dtype=np.float32)
     with pytest.raises(TypeError):
         compiled.merge(single, single, single[0])  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        compiled.widen(single[0])  # type: ignore[arg-type]
+        compiled.foreground(single, regions=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape"):
         compiled.merge(single.astype(np.float16), single[..., :4], single[0])
-    with pytest.raises(ValueError, match="between"):
-        compiled.round(single[..., ::2])
+    with pytest.raises(ValueError, match="regions"):
+        compiled.classify(
+            single.astype(np.float16), axes_for((1, 1, 8), (1, 1, 8), 0), rounded=True, regions=(1, 2)
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

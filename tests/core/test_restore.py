@@ -106,6 +106,17 @@ def test_nothing_found_is_background_everywhere() -> None:
     assert not restore_classes(-logits[:2], a_plan((4, 4, 4), (9, 9, 9)), REGIONS).any()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_lies_in_slices_that_are_not_used_is_left_out(axis: int) -> None:
+    logits = np.zeros((2, 9, 9, 9), dtype=np.float16)
+    logits[1][tuple(0 if a == axis else slice(None) for a in range(3))] = 1  # of nine slices the middle ones
+    plan = a_plan((9, 9, 9), tuple(3 if a == axis else 9 for a in range(3)))  # type: ignore[arg-type]
+    thick = tuple(9.0 if a == axis else 1.0 for a in range(3))
+    spec = replace(a_spec(2), resampling_logits=Resampling(order_z=0, force_separate_z=True))
+    classes = restore_classes(logits, replace(plan, network_spacing_mm=thick), spec)  # type: ignore[arg-type]
+    assert not classes.any()
+
+
 def test_slabs_and_the_whole_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(0).normal(size=(3, 10, 11, 12)).astype(np.float16)
     plan = a_plan((10, 11, 12), (23, 17, 19))

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1 /* of the functions below; `kernels.py` takes no library of another */
+#define VERSION 2 /* of the functions below; `kernels.py` takes no library of another */
 #define WIDTH 8
 
 typedef float f8 __attribute__((vector_size(32)));
@@ -51,6 +51,8 @@ static int supported(void) { return 1; }
 
 INLINE h8 get_half(const void *from) { h8 bits; memcpy(&bits, from, sizeof bits); return bits; }
 INLINE f8 get_single(const void *from) { f8 values; memcpy(&values, from, sizeof values); return values; }
+INLINE void put_single(void *to, f8 values) { memcpy(to, &values, sizeof values); }
+INLINE f8 larger(f8 a, f8 b) { i8 first = a > b; return (f8)((first & (i8)a) | (~first & (i8)b)); }
 INLINE h8 not_finite(h8 bits) { return (h8)((bits & 0x7C00) == 0x7C00); }
 INLINE int any(h8 flags) { uint64_t two[2]; memcpy(two, &flags, sizeof two); return (two[0] | two[1]) != 0; }
 
@@ -120,38 +122,7 @@ FAST int spine_divide(const int64_t *shape, char *sums, const int64_t *by, const
     return all_rows(DIVIDE, shape, sums, by, 0, 0, weights, weights_by);
 }
 
-/* --- reading float16 -------------------------------------------------------------------------------------- */
-
-/* halves (Z, Y, X) -> singles, side by side. */
-FAST void spine_widen(const int64_t *shape, const char *halves, const int64_t *by, float *out) {
-    const int64_t count = shape[2], end = count - WIDTH;
-    for (int64_t z = 0; z < shape[0]; z++)
-        for (int64_t y = 0; y < shape[1]; y++, out += count) {
-            const char *from = halves + z * by[0] + y * by[1];
-            h8 few = {0};
-            if (count < WIDTH) memcpy(&few, from, 2 * count);
-            f8 last = widened(count < WIDTH ? few : get_half(from + 2 * end));
-            for (int64_t x = 0; x < end; x += WIDTH) {
-                f8 values = widened(get_half(from + 2 * x));
-                memcpy(out + x, &values, sizeof values);
-            }
-            if (count < WIDTH) memcpy(out, &last, 4 * count);
-            else memcpy(out + end, &last, sizeof last);
-        }
-}
-
-/* Round `count` singles, side by side, to float16's values. */
-FAST void spine_round(int64_t count, float *values) {
-    int64_t x = 0;
-    for (; x + WIDTH <= count; x += WIDTH) {
-        f8 rounded = widened(narrowed(get_single(values + x)));
-        memcpy(values + x, &rounded, sizeof rounded);
-    }
-    f8 few = {0};
-    memcpy(&few, values + x, 4 * (count - x));
-    few = widened(narrowed(few));
-    memcpy(values + x, &few, 4 * (count - x));
-}
+/* --- where something was found ---------------------------------------------------------------------------- */
 
 /* found |= values > least, of eight; bytes of 0 or 1. */
 INLINE void look(uint8_t *found, const void *values, const void *least) {
@@ -185,4 +156,81 @@ FAST void spine_foreground(const int64_t *shape, const char *logits, const int64
                 look((uint8_t *)few[0], few[1], few[2]);
                 memcpy(found, few[0], count);
             }
+}
+
+/* --- from the coarse grid to classes on the fine one ------------------------------------------------------ */
+
+/* How one axis is interpolated: value i of `to` is weight[i] * value index[i] + weight[to + i] * value index[to + i]. */
+struct axis { int64_t number, to; const int32_t *index; const float *weight; };
+
+/* out (before, to, after) from in (before, from, after). */
+FAST static void along(const struct axis *axis, const float *in, float *restrict out, int64_t before, int64_t from,
+                       int64_t after) {
+    const int64_t to = axis->to;
+    const int32_t *low = axis->index, *high = low + to;
+    const float *low_weight = axis->weight, *high_weight = low_weight + to;
+    for (; before > 0; before--, in += from * after) {
+        if (after == 1) { /* single values from here and there */
+            for (int64_t i = 0; i < to; i++) out[i] = low_weight[i] * in[low[i]] + high_weight[i] * in[high[i]];
+            out += to;
+            continue;
+        }
+        for (int64_t i = 0; i < to; i++, out += after) {
+            const float *a = in + low[i] * after, *b = in + high[i] * after, wa = low_weight[i], wb = high_weight[i];
+            for (int64_t j = 0; j < after; j++) out[j] = wa * a[j] + wb * b[j];
+        }
+    }
+}
+
+/* The box `halves` of one class, (Z, Y, X) of `shape`, along three axes in turn; in which half of `room` it ends. */
+FAST static float *interpolated(const int64_t *shape, const char *halves, const int64_t *by, const struct axis *axes,
+                                float *room, int64_t half_room) {
+    int64_t size[3] = {shape[0], shape[1], shape[2]};
+    float *in = room, *out = room + half_room;
+    for (int64_t z = 0, at = 0; z < size[0]; z++)
+        for (int64_t y = 0; y < size[1]; y++, at += size[2])
+            for (int64_t x = 0; x < size[2]; x += WIDTH) { /* what is written past a row's end, the next row covers */
+                h8 bits = {0};
+                const char *from = halves + z * by[0] + y * by[1] + 2 * x;
+                if (size[2] - x < WIDTH) memcpy(&bits, from, 2 * (size[2] - x));
+                else bits = get_half(from);
+                put_single(in + at + x, widened(bits));
+            }
+    for (int turn = 0; turn < 3; turn++) {
+        const int64_t number = axes[turn].number;
+        int64_t before = 1, after = 1;
+        for (int64_t i = 0; i < number; i++) before *= size[i];
+        for (int64_t i = number + 1; i < 3; i++) after *= size[i];
+        along(&axes[turn], in, out, before, size[number], after);
+        size[number] = axes[turn].to;
+        float *done = out;
+        out = in, in = done;
+    }
+    return in;
+}
+
+/* classes, `count` side by side: the number of the largest of `logits` (K, Z, Y, X) float16 after interpolation, the
+ * first of equal ones; or, where `regions` has a number for each, the last of those above `limit`, else 0. `rounded`
+ * says whether interpolated values are float16's. `room`: twice half_room for the largest array on the way, and
+ * `count` more; all of these, and classes, have room for eight beyond. */
+FAST void spine_classify(const int64_t *shape, const char *logits, const int64_t *by, const struct axis *axes,
+                         const uint8_t *regions, float limit, int rounded, float *room, int64_t half_room,
+                         uint8_t *classes, int64_t count) {
+    float *best = room + 2 * half_room;
+    memset(classes, 0, count);
+    for (int64_t k = 0; k < shape[0]; k++) {
+        const float *fine = interpolated(shape + 1, logits + k * by[0], by + 1, axes, room, half_room);
+        for (int64_t i = 0; i < count; i += WIDTH) {
+            f8 values = get_single(fine + i), least = (f8){0} + limit;
+            if (rounded) values = widened(narrowed(values));
+            if (!regions) {
+                least = k == 0 ? values : get_single(best + i);
+                put_single(best + i, k == 0 ? values : larger(values, least));
+            }
+            b8 before, above = bytes_of(values > least);
+            memcpy(&before, classes + i, sizeof before);
+            before = (before & ~above) | (above & (int8_t)(regions ? regions[k] : k));
+            memcpy(classes + i, &before, sizeof before);
+        }
+    }
 }

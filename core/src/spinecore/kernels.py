@@ -11,7 +11,10 @@ Throughout: sums and logits (K, Z, Y, X), weights (Z, Y, X) or what broadcasts t
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,60 @@ import numpy.typing as npt
 Half = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Classes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 
-VERSION = 1
+SIGMOID_HALF = np.float32(2.0**-23)
+"""Largest logit whose sigmoid is still 0.5 in single precision, so not above it."""
+VERSION = 2
 """Of the compiled functions, as in `_kernels.c`."""
+_SPARE = 8
+"""The compiled code works on eight values at a time and may end that far beyond its arrays."""
 LIBRARY = Path(__file__).with_name("_kernels.so")
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """How axis `number` is interpolated: every fine value from two coarse ones.
+
+    Attributes
+    ----------
+    index, weight : (2, n) int32 and float32; a fine value is the sum of its two weighted coarse ones
+    """
+
+    number: int
+    index: npt.NDArray[np.int32]
+    weight: Single
+
+
+def interpolated(box: Half, axes: Sequence[Axis], *, rounded: bool) -> Single:
+    """`box` (Z, Y, X) along the axes in their order, each step in float32; `rounded` to float16 at last."""
+    values = box.astype(np.float32)
+    for axis in axes:
+        shape = [1, 1, 1]
+        shape[axis.number] = -1
+        low, high = (values.take(each, axis=axis.number) for each in axis.index)
+        values = low * axis.weight[0].reshape(shape) + high * axis.weight[1].reshape(shape)
+    return values.astype(np.float16).astype(np.float32) if rounded else values
+
+
+def winners(logits: Iterable[Single], regions: Sequence[int] | None) -> Classes:
+    """The number of the largest of `logits` at each voxel, the first of equal ones, uint8.
+
+    With `regions`, a number for each of the logits: these are painted in turn where the region's sigmoid is
+    above 0.5, the rest is 0. Holds one class at a time, and changes the first.
+    """
+    each = iter(logits)
+    best = next(each)
+    classes = np.zeros(best.shape, dtype=np.uint8)
+    if regions is not None:
+        for number, values in zip(regions, itertools.chain([best], each), strict=True):
+            classes[values > SIGMOID_HALF] = number
+        return classes
+    for number, values in enumerate(each, start=1):
+        classes[values > best] = number
+        np.maximum(best, values, out=best)
+    return classes
 
 
 class Reference:
@@ -53,15 +105,6 @@ class Reference:
                 finite &= bool(np.isfinite(total).all())
         return finite
 
-    def widen(self, halves: Half) -> Single:
-        """A float32 copy of the box `halves` (Z, Y, X), contiguous."""
-        return np.ascontiguousarray(halves, dtype=np.float32)
-
-    def round(self, values: Single) -> None:
-        """Round `values` to float16's, in place. They fill their memory, whatever the order of the axes."""
-        with np.errstate(over="ignore"):
-            values[...] = values.astype(np.float16)
-
     def foreground(self, logits: Half, *, regions: bool) -> Mask:
         """Where a later class of `logits` lies above the first, or a region above 0: (Z, Y, X)."""
         found = np.zeros(logits.shape[1:], dtype=bool)
@@ -69,6 +112,12 @@ class Reference:
         for values in logits[0 if regions else 1 :]:
             found |= values > least
         return found
+
+    def classify(
+        self, logits: Half, axes: Sequence[Axis], *, rounded: bool, regions: Sequence[int] | None
+    ) -> Classes:
+        """`winners` on the fine grid of the box `logits`: `interpolated` class by class."""
+        return winners((interpolated(values, axes, rounded=rounded) for values in logits), regions)
 
 
 class Compiled(Reference):
@@ -101,22 +150,6 @@ class Compiled(Reference):
         )
         return not bad
 
-    def widen(self, halves: Half) -> Single:
-        """As `Reference.widen`."""
-        halves = _rows(halves, halves.shape)
-        _check(halves, np.float16)
-        out = np.empty(halves.shape, dtype=np.float32)
-        self._library.spine_widen(_numbers(out.shape), _at(halves), _numbers(halves.strides), _at(out))
-        return out
-
-    def round(self, values: Single) -> None:
-        """As `Reference.round`."""
-        if values.dtype != np.float32:
-            raise TypeError(f"float32 was expected, not {values.dtype}.")
-        if not values.transpose(np.argsort(values.strides)[::-1]).flags.c_contiguous:
-            raise ValueError("There is other memory between the values to round.")
-        self._library.spine_round(ctypes.c_int64(values.size), _at(values))
-
     def foreground(self, logits: Half, *, regions: bool) -> Mask:
         """As `Reference.foreground`."""
         logits = _rows(logits, logits.shape)
@@ -126,6 +159,46 @@ class Compiled(Reference):
             _numbers(logits.shape), _at(logits), _numbers(logits.strides), ctypes.c_int(regions), _at(found)
         )
         return found
+
+    def classify(
+        self, logits: Half, axes: Sequence[Axis], *, rounded: bool, regions: Sequence[int] | None
+    ) -> Classes:
+        """As `Reference.classify`."""
+        logits = _rows(logits, logits.shape)
+        _check(logits, np.float16)
+        if regions is not None and len(regions) != len(logits):
+            raise ValueError(f"{len(regions)} numbers for {len(logits)} regions.")
+        size, largest = list(logits.shape[1:]), logits[0].size
+        for axis in axes:
+            size[axis.number] = axis.index.shape[1]
+            largest = max(largest, math.prod(size))
+        count, most = math.prod(size), largest + _SPARE
+        index = [np.ascontiguousarray(axis.index, np.int32) for axis in axes]
+        weight = [np.ascontiguousarray(axis.weight, np.float32) for axis in axes]
+        steps = (_AxisStep * 3)()
+        for step, axis, i, w in zip(steps, axes, index, weight, strict=True):
+            step.number, step.to, step.index, step.weight = (
+                axis.number, i.shape[1], i.ctypes.data, w.ctypes.data
+            )  # fmt: skip
+        room = np.empty(2 * most + count + _SPARE, dtype=np.float32)
+        classes = np.empty(count + _SPARE, dtype=np.uint8)
+        self._library.spine_classify(
+            _numbers(logits.shape), _at(logits), _numbers(logits.strides), steps,
+            None if regions is None else bytes(regions), ctypes.c_float(float(SIGMOID_HALF)),
+            ctypes.c_int(rounded), _at(room), ctypes.c_int64(most), _at(classes), ctypes.c_int64(count),
+        )  # fmt: skip
+        return classes[:count].reshape(size)
+
+
+class _AxisStep(ctypes.Structure):
+    """``struct axis`` of `_kernels.c`."""
+
+    _fields_ = (
+        ("number", ctypes.c_int64),
+        ("to", ctypes.c_int64),
+        ("index", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+    )
 
 
 def load(path: Path = LIBRARY) -> Reference:

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spinecore.geometry import restore_orientation
-from spinecore.kernels import KERNELS
+from spinecore.kernels import KERNELS, Axis, winners
 from spinecore.network_spec import NetworkSpec, Resampling
 from spinecore.plan import Plan
-from spinecore.resampling import Operator, apply_all, axis_operators, resample, separate_axis
+from spinecore.resampling import Operator, axis_operators, resample, separate_axis
 from spinecore.tiling import foreground
 from spinecore.workers import for_each
 
@@ -27,8 +27,6 @@ Single = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
 
 _SLAB_VOXELS = 2**18
-_SIGMOID_HALF = np.float32(2.0**-23)
-"""Largest logit whose sigmoid is still 0.5 in single precision, so not above it."""
 
 
 def restore_classes(logits: Logits, plan: Plan, spec: NetworkSpec) -> Classes:
@@ -51,55 +49,36 @@ class _Part:
 
     fine: tuple[slice, slice, slice]
     coarse: tuple[slice, slice, slice]
-    operators: tuple[Operator, Operator, Operator]
+    axes: list[Axis]
 
 
 def _classes_on_crop(logits: Logits, plan: Plan, spec: NetworkSpec) -> Classes:
     """Class map of the cropped box, in the transposed grid."""
-    classes = np.zeros(plan.cropped_shape, dtype=np.uint8)
-    how = spec.resampling_logits
+    how, regions = spec.resampling_logits, spec.regions_class_order
     if how.kind == "default" and max(how.order, how.order_z) > 1:
-        _decide((_whole(values, plan, how) for values in logits), classes, spec)
-        return classes
+        return winners((_whole(values, plan, how) for values in logits), regions)
+    classes = np.zeros(plan.cropped_shape, dtype=np.uint8)
+    rounded = how.kind == "default"  # nnU-Net's default resampling, unlike torch's, gives float16
 
     def decide(part: _Part) -> None:
-        _decide((_interpolate(values, part, how) for values in logits), classes[part.fine], spec)
+        box = logits[(slice(None), *part.coarse)]
+        classes[part.fine] = KERNELS.classify(box, part.axes, rounded=rounded, regions=regions)
 
     for_each(decide, _parts(logits, plan, spec))
     return classes
 
 
-def _decide(fine_logits: Iterator[Single], classes: Classes, spec: NetworkSpec) -> None:
-    """Write the winning class of each voxel into `classes`, taking one class's fine logits at a time."""
-    if spec.regions_class_order is not None:
-        for number, values in zip(spec.regions_class_order, fine_logits, strict=True):
-            classes[values > _SIGMOID_HALF] = number
-        return
-    best = next(fine_logits)
-    for number, values in enumerate(fine_logits, start=1):
-        classes[values > best] = number
-        np.maximum(best, values, out=best)
-
-
-def _whole(logits: Logits, plan: Plan, how: Resampling) -> Single:
+def _whole(values: Logits, plan: Plan, how: Resampling) -> Single:
     """One class on the whole fine grid, by a spline that is not linear."""
-    fine: Single = resample(
-        KERNELS.widen(logits)[None],
+    fine = resample(
+        values[None].astype(np.float32),
         plan.cropped_shape,
         spacing_mm=plan.network_spacing_mm,
         new_spacing_mm=plan.spacing_mm,
         resampling=how,
-    )[0]
-    KERNELS.round(fine)
-    return fine
-
-
-def _interpolate(values: Logits, part: _Part, how: Resampling) -> Single:
-    """One class on the fine box of `part`. nnU-Net's default resampling, unlike torch's, gives float16."""
-    fine = apply_all(part.operators, KERNELS.widen(values[part.coarse]))
-    if how.kind == "default":
-        KERNELS.round(fine)
-    return fine
+    )
+    rounded: Single = fine[0].astype(np.float16).astype(np.float32)
+    return rounded
 
 
 def _parts(logits: Logits, plan: Plan, spec: NetworkSpec) -> Iterator[_Part]:
@@ -109,33 +88,46 @@ def _parts(logits: Logits, plan: Plan, spec: NetworkSpec) -> Iterator[_Part]:
     )
     shape = plan.network_shape
     operators = axis_operators(shape, plan.cropped_shape, spec.resampling_logits, apart=apart)
-    single = [operator.astype(np.float32) for operator in operators]
+    axes = [_linear(number, operator) for number, operator in enumerate(operators)]
     occupied = _foreground_ranges(logits, spec)
     if occupied is None:
         return
-    fine = [_touched(op, span) for op, span in zip(single, occupied, strict=True)]
+    fine = [_touched(axis, span) for axis, span in zip(axes, occupied, strict=True)]
+    if any(start == stop for start, stop in fine):  # found in slices alone that are not used
+        return
     (z0, z1), (y0, y1), (x0, x1) = fine
     depth = max(1, _SLAB_VOXELS // ((y1 - y0) * (x1 - x0)))
     for start in range(z0, z1, depth):
-        yield _part(single, ((start, min(start + depth, z1)), (y0, y1), (x0, x1)))
+        yield _part(axes, ((start, min(start + depth, z1)), (y0, y1), (x0, x1)))
 
 
-def _part(operators: list[Operator], box: tuple[tuple[int, int], ...]) -> _Part:
-    """Cut the operators down to the fine `box` and to the coarse voxels it needs."""
-    coarse, cut = [], []
-    for operator, (start, stop) in zip(operators, box, strict=True):
-        rows = operator[start:stop]
-        low, high = int(rows.indices.min()), int(rows.indices.max()) + 1
+def _linear(number: int, operator: Operator) -> Axis:
+    """The sparse operator of an axis that draws on one or two neighbours, as these."""
+    first, last = operator.indptr[:-1], operator.indptr[1:] - 1
+    index = operator.indices[np.stack([first, last])].astype(np.int32)
+    weight = operator.data[np.stack([first, last])].astype(np.float32)
+    weight[1, first == last] = 0
+    return Axis(number, index, weight)
+
+
+def _part(axes: list[Axis], box: tuple[tuple[int, int], ...]) -> _Part:
+    """Cut the axes down to the fine `box` and to the coarse voxels it needs, the most shrinking first."""
+    coarse, cut, growth = [], [], []
+    for axis, (start, stop) in zip(axes, box, strict=True):
+        index, weight = axis.index[:, start:stop], axis.weight[:, start:stop]
+        low, high = int(index.min()), int(index.max()) + 1
         coarse.append(slice(low, high))
-        cut.append(rows[:, low:high])
+        cut.append(Axis(axis.number, index - low, weight))
+        growth.append((stop - start) / (high - low))
     z, y, x = (slice(start, stop) for start, stop in box)
-    return _Part((z, y, x), (coarse[0], coarse[1], coarse[2]), (cut[0], cut[1], cut[2]))
+    cut.sort(key=lambda axis: growth[axis.number])
+    return _Part((z, y, x), (coarse[0], coarse[1], coarse[2]), cut)
 
 
-def _touched(operator: Operator, span: tuple[int, int]) -> tuple[int, int]:
+def _touched(axis: Axis, span: tuple[int, int]) -> tuple[int, int]:
     """Half-open range of fine indices that draw on coarse indices in `span`."""
-    columns = np.asarray(operator[:, span[0] : span[1]].sum(axis=1)).reshape(-1)
-    rows = np.flatnonzero(columns > 0)
+    drawn = (axis.index >= span[0]) & (axis.index < span[1]) & (axis.weight > 0)
+    rows = np.flatnonzero(drawn.any(axis=0))
     return (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
 
 
