@@ -13,7 +13,7 @@ from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples
-from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate
+from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate, measure, straighten
 from spinecore.disc_frame import DiscFrame
 from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 from spinecore.phantom import PhantomConfig, make_phantom
@@ -136,6 +136,27 @@ def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:
     with torch.inference_mode():
         for ours, theirs in zip(checkpoint.load(tmp_path / "cnn.pt")(patches), network(patches), strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+def test_a_cnn_that_leans_to_the_mean_is_straightened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers become the line of the truth; a second time changes nothing; few samples let it be."""
+    bars = _bars(12)
+    torch.manual_seed(0)
+    network = MeasurementNet(target_mean=(8,) * 5, target_std=(3,) * 5)
+    checkpoint.save(tmp_path / "cnn.pt", network, notes={"epoch": 3})
+    plain = measure(network, bars)
+    wanted = (1.25 * plain - 2.0).astype(np.float32)  # as if the truth were further from the mean
+    truth = Samples(bars.images, bars.masks, wanted)
+    straighten(tmp_path / "cnn.pt", truth)
+    np.testing.assert_array_equal(measure(checkpoint.load(tmp_path / "cnn.pt"), bars), plain)
+    monkeypatch.setattr("spine_training.measurement.train.STRAIGHT_COUNT", len(bars))
+    for _ in range(2):
+        straighten(tmp_path / "cnn.pt", truth)
+        found = measure(checkpoint.load(tmp_path / "cnn.pt"), bars)
+        np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert checkpoint.notes(tmp_path / "cnn.pt")["epoch"] == 3
 
 
 def _bars(count: int) -> Samples:

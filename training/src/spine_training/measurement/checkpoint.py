@@ -31,5 +31,10 @@ def load(path: Path) -> MeasurementNet:
     return network.eval()
 
 
+def notes(path: Path) -> dict[str, Any]:
+    """What `save` was told beside the weights."""
+    return dict(torch.load(path, map_location="cpu", weights_only=True)["notes"])
+
+
 def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() and value.numel() >= 1024 else value
