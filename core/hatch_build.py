@@ -21,18 +21,22 @@ FLAGS = ("-O3", "-shared", "-fPIC", "-ffp-contract=off")
 
 
 def compile_kernels(source: Path, library: Path) -> str | None:
-    """Make `library` from `source`; what went wrong, in one line, or None. An older library never stays."""
-    library.unlink(missing_ok=True)
-    command = [*shlex.split(os.environ.get("CC") or "cc"), *FLAGS, "-o", str(library), str(source)]
+    """Make `library` from `source`; None, or what went wrong, and then no older library stays."""
+    aside = library.with_suffix(f".{os.getpid()}.so")  # whoever starts meanwhile finds the older one, whole
+    command = [*shlex.split(os.environ.get("CC") or "cc"), *FLAGS, "-o", str(aside), str(source)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0 and aside.is_file():
+            aside.replace(library)
+            return None
     except OSError as error:
-        return f"{command[0]} does not start ({error.strerror})"
-    if done.returncode == 0 and library.is_file():
-        return None
-    library.unlink(missing_ok=True)
-    lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
-    return f"{command[0]} failed ({lines[0].strip()})"
+        wrong = f"does not start ({error.strerror})"
+    else:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
+        wrong = f"failed ({lines[0].strip()})"
+    for each in (aside, library):
+        each.unlink(missing_ok=True)
+    return f"{command[0]} {wrong}"
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
