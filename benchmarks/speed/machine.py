@@ -19,7 +19,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("numpy", "torch", "nnunetv2", "openvino", "nvidia-pytriton", "tritonclient", "fastapi", "uvicorn")
-_FLAGS = ("avx512_bf16", "avx512_vnni", "amx_bf16", "avx512f", "avx2")
+_FLAGS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
 _SIDE, _ROUNDS = 3072, 4
 
 
