@@ -36,6 +36,7 @@ DENS_SHARE = 1.0  # of the pitch: with a part of its dens C2 is longer than this
 ONE_BONE_SHARE = 1.6  # of the pitch: bone beyond the last disc shorter than this is one bone of two classes
 # A disc within an anchor (S1/S2, the seam in C2) is smaller than this share of the next ones.
 RUDIMENT_SHARE = {Kind.SACRUM: 0.45, Kind.C2: 0.65}
+MIXED_SHARE = 0.1  # a sacrum with disc among it, more than this share of its volume, is a guess
 WHOLE_BODY_SHARE = 0.7  # a body sharing an anchor's interval is a vertebra from this share of its neighbour
 SCRAP_SHARE = 0.3  # and part of the anchor below this one; between the two the anchor is in doubt
 CONTACT_MM = 2.5  # bones this near touch
@@ -130,11 +131,36 @@ def _too_little(
     least = (MIN_ENDING_ANCHOR_MM3 if ending else MIN_ANCHOR_MM3)[anchor]
     if material.volume(members) < least:
         return "too little of it is in view"
+    if anchor is Kind.SACRUM and _disc_beyond(draft, material) > MIXED_SHARE * material.volume(members):
+        return "pieces of disc lie among it, which no sacrum has"
     if anchor is Kind.C2 and not ends_in_view and len(draft.bones) > 1:
         length = bone_length_mm(members, material)
         if length < DENS_SHARE * abs(pitch_at(draft, 0)):
             return "the image ends there, and what is in view may be any cervical vertebra"
     return None
+
+
+def _disc_beyond(draft: Draft, material: Material) -> float:
+    """Volume in mm³ of disc voxels beyond the outermost disc of the lower end that make no disc of their own.
+
+    Where an image shows little (dark, oblique, cut by the border) a network wavers between sacrum, body and
+    disc from voxel to voxel. A sacrum that it does see holds a rudiment of disc at the most.
+    """
+    left, arc = _unused_disc(draft, material), material.cloud.arc_mm
+    if len(draft.bones) < 2 or not len(left):
+        return 0.0
+    inner = float(np.median(arc[draft.bones[1]]))
+    seam = draft.seams[0]
+    edge = inner if seam is None else float(np.median(arc[seam.members])) if len(seam.members) else inner
+    outward = np.sign(float(np.median(arc[draft.bones[0]])) - inner)
+    return float(material.volume(left[(arc[left] - edge) * outward > 0]))
+
+
+def _unused_disc(draft: Draft, material: Material) -> Members:
+    """Disc voxels that belong to no disc of the draft."""
+    used = [seam.members for seam in draft.seams if seam is not None]
+    disc = np.flatnonzero(material.classes == Class.DISC)
+    return np.setdiff1d(disc, np.concatenate([*used, []])).astype(np.intp)
 
 
 def _discs_fit(draft: Draft, anchor: Kind) -> bool:
@@ -176,10 +202,8 @@ def _reaches_its_neighbour(draft: Draft, material: Material) -> bool:
 
 def _sliver_between(draft: Draft, material: Material) -> bool:
     """Whether disc voxels too few for a disc lie between the two lowest bones: perhaps the one of S1/S2."""
-    used = [s.members for s in draft.seams if s is not None]
-    left = np.setdiff1d(np.flatnonzero(material.classes == Class.DISC), np.concatenate([*used, []]))
     low, high = sorted(float(np.median(material.cloud.arc_mm[m])) for m in draft.bones[:2])
-    arcs = material.cloud.arc_mm[left.astype(np.intp)]
+    arcs = material.cloud.arc_mm[_unused_disc(draft, material)]
     return bool(((arcs > low) & (arcs < high)).any())
 
 
