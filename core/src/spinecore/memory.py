@@ -11,14 +11,16 @@ import math
 from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
 from spinecore.plan import Plan
+from spinecore.resampling import COLUMNS_AT_ONCE
+from spinecore.workers import thread_count
 
-_FLOAT, _HALF = 4, 2
+_DOUBLE, _FLOAT, _HALF = 8, 4, 2
 _SLAB_BYTES = 2**21 * _FLOAT * 6
 """Of `restore`, on up to eight threads: one class's fine logits, what they are made of, the best so far."""
 _PATCH_BYTES = 32 * 4 * 64 * 64 * 32 * _FLOAT
 """Of `identify`: as many patches as the measurement network takes."""
 _PREPROCESS_FINE, _PREPROCESS_COARSE = 5, 6
-"""Copies (float32) of the input and of the resampled volume that `preprocess` holds."""
+"""Copies (float32) of the input and of the resampled volume that `preprocess` holds, its threads apart."""
 _FOUND = 4
 """Copies of one class in `segment` beside the logits: weights, and what the coarse pass looks at."""
 _IDENTIFY_BYTES_PER_VOXEL = 40
@@ -33,7 +35,8 @@ def preprocess_bytes(plan: Plan, spec: NetworkSpec) -> int:
     """Of bringing the volume to the network's grid."""
     fine, coarse = math.prod(plan.input_shape), math.prod(plan.network_shape)
     copies = _PREPROCESS_FINE * fine + _PREPROCESS_COARSE * max(fine, coarse)
-    return len(spec.channels) * copies * _FLOAT
+    block = COLUMNS_AT_ONCE * (max(plan.input_shape) + max(plan.network_shape)) * _DOUBLE
+    return len(spec.channels) * copies * _FLOAT + thread_count() * block
 
 
 def segment_bytes(plan: Plan, spec: NetworkSpec) -> int:

@@ -32,7 +32,7 @@ FloatT = TypeVar("FloatT", np.float32, np.float64)
 _NEGLIGIBLE = 1e-15
 """Spline weights decay by 0.27 per voxel; below this they vanish in double precision."""
 
-_COLUMNS_AT_ONCE = 4096
+COLUMNS_AT_ONCE = 4096
 """So many columns of a product stay in the processor's cache; each block is a thread's work."""
 
 
@@ -125,10 +125,10 @@ def apply_on_threads(operator: Operator, array: Floats, axis: int) -> Floats:
     result = np.empty((operator.shape[0], flat.shape[1]), dtype=array.dtype)
 
     def work(start: int) -> None:
-        here = slice(start, start + _COLUMNS_AT_ONCE)
+        here = slice(start, start + COLUMNS_AT_ONCE)
         result[:, here] = operator @ np.ascontiguousarray(flat[:, here])
 
-    for_each(work, range(0, flat.shape[1], _COLUMNS_AT_ONCE))
+    for_each(work, range(0, flat.shape[1], COLUMNS_AT_ONCE))
     return np.moveaxis(result.reshape(-1, *moved.shape[1:]), 0, axis)
 
 
