@@ -151,7 +151,7 @@ def _disc_beyond(draft: Draft, material: Material) -> float:
         return 0.0
     inner = float(np.median(arc[draft.bones[1]]))
     seam = draft.seams[0]
-    edge = inner if seam is None else float(np.median(arc[seam.members])) if len(seam.members) else inner
+    edge = float(np.median(arc[seam.members])) if seam is not None and len(seam.members) else inner
     outward = np.sign(float(np.median(arc[draft.bones[0]])) - inner)
     return float(material.volume(left[(arc[left] - edge) * outward > 0]))
 

@@ -71,8 +71,8 @@ def _widened_tensor(
 ) -> Tensor:
     if source.ndim == 0 or source.shape == target.shape:
         return source.clone()
-    out_axis, in_axis = (1, 0) if transposed else (0, 1)
-    wide = source.index_select(out_axis if source.ndim > 1 else 0, _copies(source, target, out_axis))
+    out_axis, in_axis = (1, 0) if transposed and source.ndim > 1 else (0, 1)
+    wide = source.index_select(out_axis, _copies(source.shape[out_axis], target.shape[out_axis]))
     if source.ndim == 1:
         return wide
     blocks, start = [], 0
@@ -82,9 +82,8 @@ def _widened_tensor(
     return torch.cat(blocks, dim=in_axis)
 
 
-def _copies(source: Tensor, target: Tensor, out_axis: int) -> Tensor:
-    axis = out_axis if source.ndim > 1 else 0
-    narrow, wide = source.shape[axis], target.shape[axis]
+def _copies(narrow: int, wide: int) -> Tensor:
+    """Which of `narrow` channels each of the `wide` ones repeats."""
     if wide < narrow:
         raise NetworkSizeError(
             f"A layer with {narrow} channels cannot become one with {wide}: it may only grow."
