@@ -188,6 +188,13 @@ def test_agreement_counts_large_classes_of_the_reference() -> None:
     assert found["equal_voxels"] == pytest.approx(1 - 1001 / 12000)
 
 
+def test_agreement_leaves_out_a_class_that_is_only_specks() -> None:
+    reference = np.zeros((3, 60, 100), np.uint8)
+    reference[0, :40], reference[1, ::2, ::2] = 1, 2
+    found = agreement(np.minimum(reference, 1), reference, NAMES)
+    assert (reference == 2).sum() == 1500 and found["counted"] == ["body"]
+
+
 def test_stages_share_out_the_whole_request() -> None:
     zero = {"queue": 0.0, "compute_input": 0.0, "compute_infer": 0.0, "compute_output": 0.0, "count": 0.0}
     before = Reading({name: zero | {"compute_infer": 7.0} for name in ("preprocess", "segment", "nnunet")})

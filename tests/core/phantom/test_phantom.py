@@ -7,6 +7,9 @@ import pytest
 
 from spinecore.labels import CANAL, SACRUM, Class
 from spinecore.phantom import Phantom, PhantomConfig, draw_anatomy, draw_image, make_phantom
+from spinecore.phantom.artefacts import saturation_band
+from spinecore.phantom.contrast import draw_look
+from spinecore.phantom.tissues import Tissue
 
 COARSE = (2.0, 2.0, 2.0)
 
@@ -127,6 +130,23 @@ def test_cerebrospinal_fluid_is_bright_in_t2_and_dark_in_t1() -> None:
         canal, body = (phantom.image[phantom.classes == c].mean() for c in (Class.CANAL, Class.BODY))
         ratios[contrast] = canal / body
     assert ratios["t2"] > 1.1 > 0.9 > ratios["t1"]
+
+
+def test_t1_orders_fluid_soft_tissue_and_marrow() -> None:
+    for seed in range(200):
+        mean = draw_look(np.random.default_rng(seed), "t1").mean
+        soft = mean[[Tissue.MUSCLE, Tissue.CORD, Tissue.ROOTS]].min()
+        assert 0 < mean[Tissue.CSF] < 0.66 * soft and mean[Tissue.BRAIN_CSF] < 0.66 * soft
+        disc = mean[[Tissue.NUCLEUS, Tissue.NUCLEUS_DEGENERATE, Tissue.ANNULUS, Tissue.MUSCLE]].max()
+        assert 1.14 * disc < mean[Tissue.MARROW] < 1.0
+
+
+def test_the_saturation_band_ends_in_front_of_the_column() -> None:
+    for seed in range(100):
+        factor = saturation_band(np.random.default_rng(seed), 200, 60)[0, :, 0]
+        assert (factor[60:] > 0.85 * factor[-1]).all()
+        assert np.all(np.diff(factor) >= 0)
+    assert min(saturation_band(np.random.default_rng(s), 200, 60)[0, 0, 0] for s in range(20)) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 from spinecore.phantom.grid import F32, smooth_noise
 
+_CLEAR_OF_BAND = 2.0
+"""The band's edge keeps so many of its widths off the column, which it darkens by an eighth there."""
+
 
 def texture(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> F32:
     """Fine or mixed noise of about unit variance, its grain in mm whatever the spacing."""
@@ -82,9 +85,14 @@ def bias_field(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
     return np.asarray(np.exp(log), np.float32)
 
 
-def saturation_band(rng: np.random.Generator, length: int) -> F32:
-    """(1, length, 1) factor that darkens the front, as an anterior saturation slab does."""
+def saturation_band(rng: np.random.Generator, length: int, column_front: int) -> F32:
+    """(1, length, 1) factor that darkens the front, as an anterior saturation slab does.
+
+    It ends in front of the column, whose foremost voxel is `column_front`: radiographers lay it over belly and
+    throat, and what is saturated no image shows.
+    """
     edge, slope = rng.uniform(0, length / 2), rng.uniform(1, 5)
+    edge = min(edge, column_front - _CLEAR_OF_BAND * slope)
     rise = 1 / (1 + np.exp(-(np.arange(length) - edge) / slope))
     return np.asarray((rng.uniform(0.05, 0.5) + rise)[None, :, None], np.float32)
 

@@ -51,6 +51,15 @@ RANGES: Final[dict[Tissue, tuple[float, float, float, float, float, float]]] = {
 }
 _COLUMN: Final[dict[Contrast, int]] = {"t2": 0, "t1": 2, "fatsat": 4}
 
+CSF_TO_SOFT_T1: Final = 0.65
+"""In T1 the fluid is at most so bright beside muscle, cord and roots (flavum is drawn as muscle). Spin echo, TR
+500 to 800 ms, TE 10 ms, 1.5 and 3 T: 1 - exp(-TR / 4 s) for CSF against (1 - exp(-TR / T1)) exp(-TE / T2) with
+muscle's T1 of 1.0 and 1.4 s and T2 of 44 and 50 ms (Stanisz et al. 2005) gives 0.38 to 0.51, with muscle's
+lower proton density up to 0.64."""
+MARROW_TO_DISC_T1: Final = 1.15
+"""In T1 the fat in adult marrow makes it at least so much brighter than discs and muscle; that it is not is how
+marrow is read as diseased (Vogler and Murphy 1988). Only fully random contrasts show that."""
+_MARROWS: Final = [T.MARROW, T.POSTERIOR_MARROW, T.SACRUM_MARROW, T.C2_MARROW]
 
 @dataclass(frozen=True)
 class TissueLook:
@@ -74,6 +83,8 @@ def draw_look(rng: np.random.Generator, contrast: Contrast) -> TissueLook:
         for tissue, bounds in RANGES.items():
             mean[tissue] = rng.uniform(bounds[column], bounds[column + 1])
     _tie(rng, mean, contrast)
+    if contrast == "t1":
+        _order_t1(mean)
     spread = rng.uniform(0, 0.09) + (rng.random(TISSUE_COUNT) < 0.3) * rng.uniform(0, 0.1, TISSUE_COUNT)
     for tissue in (*ORGANS, T.FAT, T.BRAIN, T.MUSCLE):
         spread[tissue] += rng.uniform(0, 0.15)
@@ -99,3 +110,11 @@ def _tie(rng: np.random.Generator, mean: F32, contrast: Contrast) -> None:
     mean[[T.AIR, T.LUNG, T.AIRWAY]] = 0.0 if rng.random() < 0.8 else rng.uniform(0, 0.1)
     if rng.random() < 0.3:
         mean[T.NUCLEUS_DEGENERATE] = mean[T.ANNULUS] * rng.uniform(0.8, 1.5)
+
+
+def _order_t1(mean: F32) -> None:
+    """Put what T1 orders into that order, where ranges that overlap did not."""
+    fluid, soft = [T.CSF, T.BRAIN_CSF], [T.MUSCLE, T.CORD, T.ROOTS]
+    mean[fluid] = np.minimum(mean[fluid], CSF_TO_SOFT_T1 * mean[soft].min())
+    darker = [T.NUCLEUS, T.NUCLEUS_DEGENERATE, T.ANNULUS, T.MUSCLE]
+    mean[_MARROWS] *= max(1.0, MARROW_TO_DISC_T1 * float(mean[darker].max() / mean[T.MARROW]))

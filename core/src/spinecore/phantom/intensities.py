@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spinecore.labels import CANAL, DISC_OFFSET, SACRUM
+from spinecore.labels import CANAL, DISC_OFFSET, SACRUM, Class
 from spinecore.phantom import artefacts
 from spinecore.phantom.canvas import Canvas
 from spinecore.phantom.config import Contrast
 from spinecore.phantom.contrast import draw_look
 from spinecore.phantom.grid import F32, U8
+from spinecore.phantom.tissues import CLASS_OF_TISSUE
 
 
 def level_gains(canvas: Canvas) -> F32:
@@ -43,11 +44,15 @@ def synthesise(
     image += look.texture[centre] * artefacts.texture(rng, image.shape, spacing_mm)
     image = artefacts.blur(rng, np.maximum(image, 0), spacing_mm)
     if artefacts_on:
-        image = _scan(rng, image, spacing_mm)
+        column = (CLASS_OF_TISSUE[centre] != Class.BACKGROUND).any(axis=(0, 2))
+        front = int(column.argmax()) if column.any() else len(column)
+        image = _scan(rng, image, spacing_mm, column_front=front)
     return _quantise(rng, image)
 
 
-def _scan(rng: np.random.Generator, image: F32, spacing_mm: tuple[float, float, float]) -> F32:
+def _scan(
+    rng: np.random.Generator, image: F32, spacing_mm: tuple[float, float, float], *, column_front: int
+) -> F32:
     thick = int(np.argmax(spacing_mm))
     if max(spacing_mm) > 2 * min(spacing_mm) and rng.random() < 0.3:
         image = image * artefacts.slice_gain(rng, image.shape, thick)
@@ -57,7 +62,7 @@ def _scan(rng: np.random.Generator, image: F32, spacing_mm: tuple[float, float, 
     if rng.random() < 0.8:
         image = image * artefacts.bias_field(rng, image.shape)
     if rng.random() < 0.25:
-        image = image * artefacts.saturation_band(rng, image.shape[1])
+        image = image * artefacts.saturation_band(rng, image.shape[1], column_front)
     return artefacts.add_noise(rng, image) if late else image
 
 
