@@ -13,7 +13,7 @@ from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples
-from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate, measure, straighten
+from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate, measure, straighten, train_measurement
 from spinecore.disc_frame import DiscFrame
 from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 from spinecore.phantom import PhantomConfig, make_phantom
@@ -126,6 +126,19 @@ def test_training_learns_a_thickness(tmp_path: Path) -> None:
         .splitlines()[0]
         .endswith(",".join(f"val_mse_{t}" for t in TARGETS[-1:]))
     )
+
+
+def test_a_training_begins_with_the_given_checkpoint(tmp_path: Path) -> None:
+    """And keeps nothing that is worse; one that was begun goes on from its own."""
+    torch.manual_seed(4)
+    given = tmp_path / "given.pt"
+    checkpoint.save(given, MeasurementNet(target_mean=(8,) * 5, target_std=(3,) * 5))
+    bars = _bars(BATCH_SIZE)
+    chosen = {"phantoms": 0, "own": (bars, bars), "start_from": given}
+    kept = train_measurement(tmp_path / "run", epochs=0, **chosen)
+    np.testing.assert_array_equal(measure(checkpoint.load(kept), bars), measure(checkpoint.load(given), bars))
+    train_measurement(tmp_path / "run", epochs=1, learning_rate=1e3, **chosen)
+    np.testing.assert_array_equal(measure(checkpoint.load(kept), bars), measure(checkpoint.load(given), bars))
 
 
 def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:

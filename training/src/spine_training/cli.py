@@ -108,6 +108,10 @@ def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FOLDER",
         help="exported segmentation network (model_repository/nnunet/1)",
     )
+    measure.add_argument(
+        "--start-from", type=Path, metavar="FILE", help="begin with this checkpoint (weights/measure_cnn.pt)"
+    )
+    measure.add_argument("--learning-rate", type=float, default=1e-3, help="at first (default: the paper's)")
     measure.add_argument("--seed", type=int, default=1)
     measure.set_defaults(run=_measure)
 
@@ -220,6 +224,8 @@ def _measure(options: argparse.Namespace) -> None:
         seed=options.seed,
         network=SegmentationModel.load(options.network) if options.network else None,
         own=own,
+        start_from=options.start_from,
+        learning_rate=options.learning_rate,
     )
     _record_measure(options, checkpoint)
     print(checkpoint)
@@ -233,8 +239,9 @@ def _record_measure(options: argparse.Namespace, checkpoint: Path) -> None:
     curve = checkpoint.parent / CURVE
     draw_curve(curve, x="epoch")
     files = {path.name: path for path in (checkpoint, curve)}
-    chosen = {name: getattr(options, name) for name in ("phantoms", "epochs", "seed")}
-    settings = {**chosen, "pairs": options.pairs is not None}
+    chosen = {name: getattr(options, name) for name in ("phantoms", "epochs", "seed", "learning_rate")}
+    told = {"pairs": options.pairs is not None, "started_anew": options.start_from is not None}
+    settings = {**chosen, **told}
     write_provenance(
         checkpoint.parent / NAME, files=files, settings=settings, workspace=Workspace(options.work)
     )

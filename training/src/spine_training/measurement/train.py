@@ -46,10 +46,13 @@ def train_measurement(
     seed: int = 1,
     network: SegmentationModel | None = None,
     own: tuple[Samples, Samples] | None = None,
+    start_from: Path | None = None,
+    learning_rate: float = LEARNING_RATE,
 ) -> Path:
     """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation error.
 
-    Goes on from that checkpoint if `folder` has one, with a fresh optimiser.
+    Goes on from that checkpoint if `folder` has one, with a fresh optimiser; otherwise from the checkpoint
+    `start_from` where one is given. What is no better than where it began is not kept.
 
     With a segmentation `network` phantoms are cut as the server cuts them, and every fourth by its truth too:
     from true masks alone the CNN learns to believe masks where they are wrong. With a site's `own` samples
@@ -67,8 +70,10 @@ def train_measurement(
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
     known = folder / CHECKPOINT
+    if start_from is not None and not known.exists():
+        checkpoint.save(known, checkpoint.load(start_from), notes={"started_from": start_from.name})
     cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
-    run = _Run(cnn, torch.Generator().manual_seed(seed), folder)
+    run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate)
     if known.exists():
         run.best = float(evaluate(cnn, validation).mean())
     for epoch in tqdm(range(epochs), desc="measurement", unit="epoch"):
@@ -128,11 +133,17 @@ def measure(network: MeasurementNet, samples: Samples) -> NDArray[np.float64]:
 class _Run:
     """One training: network, optimiser, curve."""
 
-    def __init__(self, network: MeasurementNet, generator: torch.Generator, folder: Path) -> None:
+    def __init__(
+        self,
+        network: MeasurementNet,
+        generator: torch.Generator,
+        folder: Path,
+        learning_rate: float = LEARNING_RATE,
+    ) -> None:
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.generator = generator
         self.folder = folder
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=BETAS)
         self.decay = torch.optim.lr_scheduler.StepLR(self.optimizer, DECAY_EPOCHS, DECAY)
         average = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
