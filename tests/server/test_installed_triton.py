@@ -55,6 +55,17 @@ def test_what_is_handed_through_takes_the_place_of_our_own() -> None:
     assert "--grpc-address=127.0.0.1" in command and "--metrics-address=0.0.0.0" in command
 
 
+def test_a_stage_multiplies_on_one_core_unless_told_otherwise(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution, name = find_distribution(installed), launch.BLAS_THREADS_VARIABLE
+    monkeypatch.delenv(name, raising=False)
+    assert launch.environment(distribution)[name] == "1"
+    assert f"{name}=1" in (Path(__file__).parents[2] / "server" / "Dockerfile").read_text()
+    monkeypatch.setenv(name, "4")
+    assert launch.environment(distribution)[name] == "4"
+
+
 def test_the_status_page_tells_ready_from_alive() -> None:
     board = StateBoard()
     url = f"http://127.0.0.1:{board.serve('127.0.0.1', 0)}"

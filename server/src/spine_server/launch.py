@@ -20,6 +20,10 @@ MIN_PING_INTERVAL_MS = 5_000
 STUB_START_TIMEOUT_S = 120
 """How long one stage may take to import its packages: several start at once, perhaps on few cores."""
 
+BLAS_THREADS_VARIABLE = "OPENBLAS_NUM_THREADS"
+"""numpy's OpenBLAS asks all cores for the inverse of a 4x4 matrix, 40 times its own work, and waits for a time
+slice of each where they are busy. The stages' products are small, and they have threads of their own."""
+
 _CLOSED_TO_CALLERS = ("model-repository", "shared-memory", "trace", "logging")
 _PYTHON_BACKENDS = ("python", "openvino")
 _GIVEN_SEVERAL_TIMES = ("--backend-config", "--trace-config")
@@ -83,6 +87,7 @@ def environment(distribution: TritonDistribution, *, run_folder: Path | None = N
     inherited = os.environ.get("PATH", os.defpath)
     told = {} if run_folder is None else {RUN_FOLDER_VARIABLE: str(run_folder)}
     return {
+        BLAS_THREADS_VARIABLE: "1",
         **os.environ,
         **told,
         "LD_LIBRARY_PATH": distribution.library_path(),
