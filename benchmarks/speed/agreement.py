@@ -18,8 +18,8 @@ def agreement(
 ) -> dict[str, Any]:
     """Dice of each class that either map shows, mean of those counted, and the part of equal voxels.
 
-    Label maps are (Z, Y, X). `names` has the classes' names by number, background left out. `counted` are those
-    of more than `COUNTED_FROM_VOXELS` connected voxels in the reference; `mean` is None where none is.
+    Label maps are (Z, Y, X). `names` has the classes' names by number, background left out. `counted` are
+    those of more than `COUNTED_FROM_VOXELS` connected voxels in the reference; `mean` is None where none is.
     """
     if labels.shape != reference.shape:
         raise ValueError(f"labels of {labels.shape} cannot be compared with a reference of {reference.shape}")
@@ -32,7 +32,8 @@ def agreement(
     theirs, ours = pairs.sum(1), pairs.sum(0)
     shown = {number: name for number, name in names.items() if theirs[number] + ours[number]}
     dice = {name: 2.0 * int(pairs[n, n]) / int(theirs[n] + ours[n]) for n, name in shown.items()}
-    counted = [name for number, name in shown.items() if _largest_part(reference == number) > COUNTED_FROM_VOXELS]
+    largest = {name: _largest_part(reference == number) for number, name in shown.items()}
+    counted = [name for name, voxels in largest.items() if voxels > COUNTED_FROM_VOXELS]
     return {
         "dice": dice,
         "counted": counted,

@@ -12,7 +12,7 @@ import pytest
 from spine_training.accuracy import misses, table
 from spine_training.evaluation.cases import Case, case_of_phantom, held_out_config, held_out_kind
 from spine_training.evaluation.reference import Reference, reference_of_phantom
-from spine_training.evaluation.robustness import STRESSES, gamma, noisy, thick, turned
+from spine_training.evaluation.robustness import STRESSES, gamma, noisy, swaying, thick, turned
 from spine_training.evaluation.scoring import (
     CaseScore,
     dice_of_groups,
@@ -248,4 +248,14 @@ def test_noise_and_contrast_change_what_they_should(case: Case) -> None:
     assert noise.std() == pytest.approx(0.1 * np.percentile(case.image, 99), rel=0.02)
     inverted = gamma(case, -1.0).image
     assert np.corrcoef(inverted.ravel(), case.image.ravel())[0, 1] < -0.9
-    assert [stress.name for stress in STRESSES] == ["noise", "slice thickness", "contrast", "rotation"]
+    names = ["noise", "slice thickness", "contrast", "rotation", "motion"]
+    assert [stress.name for stress in STRESSES] == names
+
+
+def test_who_swings_smears_along_head_to_foot_and_stays_where_he_is(case: Case) -> None:
+    still, swung = swaying(case, 0.0).image, swaying(case, 3.0).image
+    np.testing.assert_allclose(still, case.image, atol=0.01 * case.image.max())
+    axis = next(a for a in range(3) if abs(case.affine[2, 2 - a]) == np.abs(case.affine[2, :3]).max())
+    sums = [image.astype(np.float64).sum(axis=axis) for image in (case.image, swung)]
+    assert np.corrcoef(sums[0].ravel(), sums[1].ravel())[0, 1] > 0.99  # nothing went across
+    assert 0.5 < np.corrcoef(case.image.ravel(), swung.ravel())[0, 1] < 0.999

@@ -13,7 +13,14 @@ from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples
-from spine_training.measurement.train import BATCH_SIZE, _Run, evaluate, measure, straighten, train_measurement
+from spine_training.measurement.train import (
+    BATCH_SIZE,
+    _Run,
+    evaluate,
+    measure,
+    straighten,
+    train_measurement,
+)
 from spinecore.disc_frame import DiscFrame
 from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 from spinecore.phantom import PhantomConfig, make_phantom

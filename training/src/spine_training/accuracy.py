@@ -22,7 +22,7 @@ from spine_training.evaluation.command import write_pages
 from spine_training.evaluation.run import as_json, connected, evaluate
 from spine_training.evaluation.scoring import METHODS, CaseScore
 
-ROBUSTNESS_SHARE = 20  # one of so many volumes is also made harder, seventeen times
+ROBUSTNESS_SHARE = 20  # one of so many volumes is also made harder, twenty-one times
 SHOWN = ("height_anterior", "height_middle", "height_posterior", "height_mean", "canal_ap")
 AT_LEAST: dict[str, float] = {
     "dice.body": 0.94,

@@ -29,6 +29,7 @@ REGION_WEIGHTS = {"lumbar": 0.37, "cervical": 0.37, "thoracic": 0.22, "none": 0.
 CONTRAST_WEIGHTS = {"random": 0.25, "t2": 0.35, "t1": 0.3, "fatsat": 0.1}
 STENOSIS_SHARE = (0.1, 0.6)  # more than in patients: drawn as rarely, the network smooths them over
 BULGE_SHARE = (0.2, 0.6)
+SPOILED_SHARE = 0.1  # images with motion, metal or missing signal
 FILE_ENDING = ".nii"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -42,7 +43,7 @@ def case_name(seed: int) -> str:
 
 
 def phantom_config(seed: int) -> PhantomConfig:
-    """What phantom a seed stands for to the segmentation: region, contrast, many narrow canals."""
+    """What phantom a seed stands for to the segmentation: region, contrast, narrow canals, flaws."""
     from spinecore.phantom import PhantomConfig
 
     rng = np.random.default_rng([seed, 201])
@@ -54,11 +55,12 @@ def phantom_config(seed: int) -> PhantomConfig:
         contrast=cast("Contrast", str(contrast)),
         stenosis=float(rng.uniform(*STENOSIS_SHARE)),
         bulge=float(rng.uniform(*BULGE_SHARE)),
+        spoiled=SPOILED_SHARE,
     )
 
 
 def usual_phantom_config(seed: int) -> PhantomConfig:
-    """The same phantom with narrow canals and bulges as often as `PhantomConfig` has them by default.
+    """The same phantom with narrow canals, bulges and flaws as often as `PhantomConfig` has them by default.
 
     For what learns or states lengths: a network that minimises squared error leans to the share of narrow
     canals it has seen, where the image leaves a doubt, and is off by that everywhere.
@@ -66,7 +68,7 @@ def usual_phantom_config(seed: int) -> PhantomConfig:
     from spinecore.phantom import PhantomConfig
 
     usual = PhantomConfig(seed=seed)
-    return replace(phantom_config(seed), stenosis=usual.stenosis, bulge=usual.bulge)
+    return replace(phantom_config(seed), stenosis=usual.stenosis, bulge=usual.bulge, spoiled=usual.spoiled)
 
 
 def draw_phantom(seed: int) -> Phantom:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from spinecore.phantom.config import CONTRASTS, REGIONS, PhantomConfig
+from spinecore.phantom.config import CONTRASTS, REGIONS, Flaw, PhantomConfig
 from spinecore.phantom.io import write_dicom, write_nifti, write_npz, write_truth
 from spinecore.phantom.make import Phantom, make_phantom
 
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "--orientation", help="directions of the x, y and z index, e.g. PIR for sagittal slices"
     )
     options.add_argument("--fov", type=float, nargs=3, metavar=("CC", "AP", "RL"), help="field of view in mm")
+    options.add_argument("--flaw", choices=get_args(Flaw), help="spoil the image")
     options.add_argument("--out", type=Path, required=True, help="folder to write into")
     options.add_argument("--format", choices=sorted(WRITERS), default="dicom")
     options.add_argument(
@@ -48,6 +50,7 @@ def config_of(arguments: argparse.Namespace) -> PhantomConfig:
         spacing_mm=tuple(arguments.spacing) if arguments.spacing else None,
         orientation=arguments.orientation,
         fov_mm=tuple(arguments.fov) if arguments.fov else None,
+        flaw=arguments.flaw,
     )
 
 

@@ -88,8 +88,8 @@ def bias_field(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
 def saturation_band(rng: np.random.Generator, length: int, column_front: int) -> F32:
     """(1, length, 1) factor that darkens the front, as an anterior saturation slab does.
 
-    It ends in front of the column, whose foremost voxel is `column_front`: radiographers lay it over belly and
-    throat, and what is saturated no image shows.
+    It ends in front of the column, whose foremost voxel is `column_front`: radiographers lay it over belly
+    and throat, and what is saturated no image shows.
     """
     edge, slope = rng.uniform(0, length / 2), rng.uniform(1, 5)
     edge = min(edge, column_front - _CLEAR_OF_BAND * slope)

@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 
 Region = Literal["cervical", "thoracic", "lumbar", "none"]
 Contrast = Literal["t1", "t2", "fatsat", "random"]
+Flaw = Literal["motion", "metal", "missing_signal"]
 VariantKind = Literal["usual", "sacralised_l5", "lumbarised_s1", "l6", "t13"]
 
 REGIONS: Final[tuple[Region, ...]] = get_args(Region)
@@ -36,6 +37,8 @@ class PhantomConfig:
     variant : which kind of count; ``"l6"`` and ``"t13"`` look alike, as no ribs are drawn.
     fused : share of discs that are bridged by bone or, every other one, collapsed to a slit.
     artefacts : False leaves out noise, bias field, ghosts and saturation bands.
+    spoiled : probability that the image is spoilt by motion, metal or missing signal.
+    flaw : which of these it is spoilt by, whatever `spoiled` is.
     """
 
     seed: int
@@ -54,6 +57,8 @@ class PhantomConfig:
     variant: VariantKind | None = None
     fused: float = 0.0
     artefacts: bool = True
+    spoiled: float = 0.0
+    flaw: Flaw | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no phantom can be made of."""
@@ -69,6 +74,8 @@ class PhantomConfig:
             )
         if self.variant is not None and self.variant not in get_args(VariantKind):
             raise ValueError(f"variant must be one of {get_args(VariantKind)} or None, got {self.variant!r}")
+        if self.flaw is not None and self.flaw not in get_args(Flaw):
+            raise ValueError(f"flaw must be one of {get_args(Flaw)} or None, got {self.flaw!r}")
         for name in ("spacing_mm", "fov_mm"):
             value = getattr(self, name)
             if value is not None and (len(value) != 3 or min(value) <= 0):

@@ -52,14 +52,15 @@ RANGES: Final[dict[Tissue, tuple[float, float, float, float, float, float]]] = {
 _COLUMN: Final[dict[Contrast, int]] = {"t2": 0, "t1": 2, "fatsat": 4}
 
 CSF_TO_SOFT_T1: Final = 0.65
-"""In T1 the fluid is at most so bright beside muscle, cord and roots (flavum is drawn as muscle). Spin echo, TR
-500 to 800 ms, TE 10 ms, 1.5 and 3 T: 1 - exp(-TR / 4 s) for CSF against (1 - exp(-TR / T1)) exp(-TE / T2) with
-muscle's T1 of 1.0 and 1.4 s and T2 of 44 and 50 ms (Stanisz et al. 2005) gives 0.38 to 0.51, with muscle's
-lower proton density up to 0.64."""
+"""In T1 the fluid is at most so bright beside muscle, cord and roots (flavum is drawn as muscle). Spin echo,
+TR 500 to 800 ms, TE 10 ms, 1.5 and 3 T: 1 - exp(-TR / 4 s) for CSF against (1 - exp(-TR / T1)) exp(-TE / T2)
+with muscle's T1 of 1.0 and 1.4 s and T2 of 44 and 50 ms (Stanisz et al. 2005) gives 0.38 to 0.51, with
+muscle's lower proton density up to 0.64."""
 MARROW_TO_DISC_T1: Final = 1.15
-"""In T1 the fat in adult marrow makes it at least so much brighter than discs and muscle; that it is not is how
-marrow is read as diseased (Vogler and Murphy 1988). Only fully random contrasts show that."""
+"""In T1 the fat in adult marrow makes it at least so much brighter than discs and muscle; that it is not is
+how marrow is read as diseased (Vogler and Murphy 1988). Only fully random contrasts show that."""
 _MARROWS: Final = [T.MARROW, T.POSTERIOR_MARROW, T.SACRUM_MARROW, T.C2_MARROW]
+
 
 @dataclass(frozen=True)
 class TissueLook:

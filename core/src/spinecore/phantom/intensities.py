@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from spinecore.labels import CANAL, DISC_OFFSET, SACRUM, Class
 from spinecore.phantom import artefacts
 from spinecore.phantom.canvas import Canvas
-from spinecore.phantom.config import Contrast
+from spinecore.phantom.config import Contrast, Flaw
 from spinecore.phantom.contrast import draw_look
+from spinecore.phantom.flaws import FLAWS
 from spinecore.phantom.grid import F32, U8
 from spinecore.phantom.tissues import CLASS_OF_TISSUE
 
@@ -32,11 +33,13 @@ def level_gains(canvas: Canvas) -> F32:
 def synthesise(
     rng: np.random.Generator, contrast: Contrast, tissue: U8, labels: U8, gains: F32,
     subslices: tuple[int, int, int], spacing_mm: tuple[float, float, float], *, artefacts_on: bool = True,
+    flaw: Flaw | None = None,
 ) -> NDArray[np.int16]:  # fmt: skip
     """(Z, Y, X) int16 image on the acquired grid, still in the patient's axes.
 
     `tissue` and `labels` are sampled `subslices` times finer; averaging over them is the partial volume of
-    thick slices. `spacing_mm` (z, y, x) belongs to the acquired grid in the patient's axes.
+    thick slices. `spacing_mm` (z, y, x) belongs to the acquired grid in the patient's axes. A `flaw` is drawn
+    from numbers of its own, so that all else stays as it is without.
     """
     look = draw_look(rng, contrast)
     image = block_mean(look.mean[tissue] * gains[labels], subslices)
@@ -47,6 +50,8 @@ def synthesise(
         column = (CLASS_OF_TISSUE[centre] != Class.BACKGROUND).any(axis=(0, 2))
         front = int(column.argmax()) if column.any() else len(column)
         image = _scan(rng, image, spacing_mm, column_front=front)
+    if flaw is not None:
+        image = FLAWS[flaw](rng.spawn(1)[0], image, block_centre(labels, subslices), spacing_mm)
     return _quantise(rng, image)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from spinecore.phantom.acquisition import Acquisition, draw_acquisition, patient
 from spinecore.phantom.canal import draw_canal
 from spinecore.phantom.canvas import blank_canvas
 from spinecore.phantom.column import draw_column
-from spinecore.phantom.config import Contrast, PhantomConfig
+from spinecore.phantom.config import Contrast, Flaw, PhantomConfig
 from spinecore.phantom.contrast import draw_contrast
 from spinecore.phantom.grid import F32, U8
 from spinecore.phantom.intensities import block_centre, level_gains, synthesise
@@ -23,7 +23,7 @@ from spinecore.phantom.tissues import CLASS_OF_TISSUE
 from spinecore.phantom.truth import PhantomTruth, measure_truth
 from spinecore.phantom.variants import draw_variant
 
-_ANATOMY_STREAM, _ACQUISITION_STREAM, _PAINT_STREAM, _IMAGE_STREAM, _VARIANT_STREAM = range(5)
+_ANATOMY_STREAM, _ACQUISITION_STREAM, _PAINT_STREAM, _IMAGE_STREAM, _VARIANT_STREAM, _FLAW_STREAM = range(6)
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,16 @@ def draw_image(
     x, y, z = patient_spacing(acquisition.spacing_mm, acquisition.orientation)
     image = synthesise(
         source, used, anatomy.tissue, anatomy.labels, anatomy.gains, acquisition.subslices, (z, y, x),
-        artefacts_on=anatomy.config.artefacts,
+        artefacts_on=anatomy.config.artefacts, flaw=_draw_flaw(anatomy.config),
     )  # fmt: skip
     return acquisition.to_array(image), used
+
+
+def _draw_flaw(config: PhantomConfig) -> Flaw | None:
+    rng = _stream(config.seed, _FLAW_STREAM)
+    kinds: tuple[Flaw, ...] = get_args(Flaw)
+    drawn = kinds[int(rng.integers(len(kinds)))]
+    return config.flaw or (drawn if rng.random() < config.spoiled else None)
 
 
 def make_phantom(config: PhantomConfig) -> Phantom:

@@ -1,4 +1,4 @@
-"""The same cases made harder, one property at a time: noise, slice thickness, contrast, rotation."""
+"""The same cases made harder, one property at a time: noise, slice thickness, contrast, rotation, motion."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from spine_training.evaluation.cases import Case
 from spine_training.evaluation.reference import Level
 from spinecore.field_of_view import cut_by_view
 from spinecore.geometry import Affine, index_to_lps, orientation, spacing_zyx
+from spinecore.phantom.flaws import moved
 
 Array = NDArray[Any]
+
+_BREATHS = 8.0
+"""Within the acquisition."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def noisy(case: Case, share: float) -> Case:
 
 def thick(case: Case, thickness_mm: float) -> Case | None:
     """Neighbouring sagittal slices averaged to about `thickness_mm`; None where they are as thick already."""
-    axis = _sagittal_axis(case.affine)
+    axis = _axis_along(case.affine, "LR")
     block = round(thickness_mm / spacing_zyx(case.affine)[axis])
     count = case.image.shape[axis] // block if block else 0
     if block < 2 or count < 3:
@@ -83,11 +87,20 @@ def turned(case: Case, degrees: float) -> Case:
     return replace(case, image=image, reference=reference)
 
 
+def swaying(case: Case, reach_mm: float) -> Case:
+    """The patient swings by `reach_mm` along the phase-encoding axis, head to foot, as breathing does."""
+    axis = _axis_along(case.affine, "IS")
+    reach = reach_mm / spacing_zyx(case.affine)[axis]
+    image = moved(case.image.astype(np.float32), axis, reach=reach, cycles=_BREATHS, phase=0.0)
+    return replace(case, image=image)
+
+
 STRESSES = (
     Stress("noise", "share of the brightest", (0.03, 0.06, 0.12, 0.2), 0.0, noisy),
     Stress("slice thickness", "mm", (2.0, 3.0, 4.0, 6.0), 0.0, thick),
     Stress("contrast", "gamma, negative: inverted", (0.5, 0.7, 1.5, 2.0, -1.0), 1.0, gamma),
     Stress("rotation", "degrees", (5.0, 10.0, 20.0, 30.0), 0.0, turned),
+    Stress("motion", "mm", (0.5, 1.0, 2.0, 4.0), 0.0, swaying),
 )
 
 
@@ -99,10 +112,10 @@ def stressed(case: Case, stress: Stress) -> Iterator[tuple[float, Case]]:
             yield level, changed
 
 
-def _sagittal_axis(affine: Affine) -> int:
-    """Array axis (Z, Y, X) that runs across sagittal slices."""
+def _axis_along(affine: Affine, letters: str) -> int:
+    """Array axis (Z, Y, X) whose direction is one of `letters`: ``"LR"`` runs across sagittal slices."""
     code = orientation(affine)
-    return 2 - next(i for i, letter in enumerate(code) if letter in "LR")
+    return 2 - next(i for i, letter in enumerate(code) if letter in letters)
 
 
 def _turn(case: Case, degrees: float) -> Affine:
