@@ -21,8 +21,8 @@ STUB_START_TIMEOUT_S = 120
 """How long one stage may take to import its packages: several start at once, perhaps on few cores."""
 
 BLAS_THREADS_VARIABLE = "OPENBLAS_NUM_THREADS"
-"""numpy's OpenBLAS asks all cores for the inverse of a 4x4 matrix, 40 times its own work, and waits for a time
-slice of each where they are busy. The stages' products are small, and they have threads of their own."""
+"""numpy's OpenBLAS asks all cores for the inverse of a 4x4 matrix, 40 times its own work, and waits for a
+time slice of each where they are busy. The stages' products are small, and they have threads of their own."""
 
 _CLOSED_TO_CALLERS = ("model-repository", "shared-memory", "trace", "logging")
 _PYTHON_BACKENDS = ("python", "openvino")
