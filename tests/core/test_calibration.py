@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spinecore.calibration import DISAGREEMENT_FACTOR, Calibration, Spread, combine
+from spinecore.calibration import DISAGREEMENT_FACTOR, Calibration, Line, Spread, combine
 from spinecore.errors import ModelError
 from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 
@@ -25,6 +25,7 @@ TABLE = {
         "body_canal_ap": {"lumbar": {"thin": {"geometric": 0.7}}},
     },
     "flag_factors": {"cut_at_the_side": 2.0},
+    "lines": {"canal_ap": {"thick": {"slope": 1.1, "offset_mm": -0.4, "error_factor": 0.9}}},
 }
 
 
@@ -38,6 +39,8 @@ def test_the_row_is_that_of_region_and_slices() -> None:
     assert table.spread("canal_ap", level=None, thick=False).cnn == 0.9
     assert table.spread("canal_ap", level="T4", thick=False) is None
     assert table.spread("body_canal_ap", level="L4", thick=False) == Spread(0.7)
+    assert table.spread("canal_ap", level="L4", thick=True).line == Line(1.1, -0.4, 0.9)
+    assert table.spread("canal_ap", level="L4", thick=False).line == Line()
 
 
 def test_a_flag_widens_both_errors() -> None:
@@ -73,6 +76,7 @@ def test_a_network_of_patches_cut_otherwise_is_refused_with_or_without_a_table(t
         lambda t: t["spread_mm"]["canal_ap"]["any"].update(thin={"geometric": float("nan")}),
         lambda t: t["spread_mm"].update(canal_ap=3),
         lambda t: t.update(flag_factors=None),
+        lambda t: t["lines"]["canal_ap"]["thick"].update(slope=0.0),
     ],
 )
 def test_a_damaged_table_is_refused(damage) -> None:
@@ -107,6 +111,19 @@ def test_values_disagree_beyond_the_stated_factor_of_their_difference_s_error(be
     both = combine(10.0, 10.0 + distance, Spread(0.3, 0.4))
     assert both.disagree == (beyond > 0)
     assert both.standard_error_mm == pytest.approx(distance / 2 if beyond > 0 else 0.24)
+
+
+def test_both_combined_are_put_on_the_line_of_the_truth() -> None:
+    """A table without lines, as they were, leaves them; no length falls below nothing."""
+    plain, bent = Spread(0.6, 0.3), Spread(0.6, 0.3, line=Line(1.1, -0.4, 0.9))
+    assert combine(10.0, 11.0, bent).mm == pytest.approx(1.1 * 10.8 - 0.4)
+    error = combine(10.0, 11.0, plain).standard_error_mm
+    assert combine(10.0, 11.0, bent).standard_error_mm == pytest.approx(0.9 * error)
+    assert combine(0.2, 0.2, bent).mm == 0.0
+    assert combine(10.0, None, bent).mm == 10.0
+    without = copy.deepcopy(TABLE)
+    del without["lines"]
+    assert read(without).spread("canal_ap", level="L4", thick=True).line == Line()
 
 
 def test_one_value_alone_is_reported_with_its_own_error() -> None:

@@ -31,7 +31,7 @@ def table(spread: float) -> Calibration:
         for quantity in QUANTITIES
         for region in ("lumbar", "any")
     }
-    return Calibration(40, 300, spreads, {})
+    return Calibration(40, 300, spreads, {}, {})
 
 
 def report_of(findings, *, mean: float = 6.0, canal: float = 14.0, calibration: Calibration | None = None):

@@ -12,7 +12,7 @@ def rows(count: int, *, region: str, slices: str, geometric: float, cnn: float |
     signs = np.where(np.arange(count) % 2, 1.0, -1.0)
     others = np.where(np.arange(count) // 2 % 2, 1.0, -1.0)
     return [
-        Residual("height_mean", region, slices, flagged, geometric * s, None if cnn is None else cnn * o)
+        Residual("height_mean", region, slices, flagged, geometric * s, None if cnn is None else cnn * o, 8.0)
         for s, o in zip(signs, others, strict=True)
     ]
 
@@ -41,6 +41,23 @@ def test_flagged_discs_widen_the_errors_by_a_factor() -> None:
     flagged = rows(60, region="lumbar", slices="thin", geometric=1.0, cnn=0.5, flagged=True)
     assert fit([*plain, *flagged])["flag_factors"] == {"cut_at_the_side": pytest.approx(2.0)}
     assert fit([*plain, *flagged[:10]])["flag_factors"] == {}
+
+
+def test_what_both_make_of_thin_discs_is_put_on_the_line_of_the_truth() -> None:
+    """As masks do: all is found 0.9 times as thick and half a millimetre more, with some scatter."""
+    rng = np.random.default_rng(0)
+    truths = rng.uniform(2, 12, 300)
+    noise = rng.normal(0, 0.2, (300, 2))
+    found = 0.9 * truths[:, None] + 0.5 + noise
+    made = [
+        Residual("height_mean", "lumbar", "thin", False, g - t, c - t, t)
+        for t, (g, c) in zip(truths, found, strict=True)
+    ]
+    line = fit(made)["lines"]["height_mean"]["thin"]
+    assert line["slope"] == pytest.approx(1 / 0.9, abs=0.02)
+    assert line["offset_mm"] == pytest.approx(-0.5 / 0.9, abs=0.15)
+    assert line["error_factor"] < 0.6
+    assert fit(made[:40])["lines"]["height_mean"] == {}
 
 
 def test_the_server_reads_what_was_fitted() -> None:

@@ -2,8 +2,9 @@
 
 A table beside the measurement network (``"calibration"`` in its ``measure.json``) holds how far both values
 lay from the truth on phantoms that took no part in training: the root mean square of the residuals, bias
-included, by quantity, region of the spine and thickness of the slices, and how the two methods' residuals go
-together. `spine_training.calibration` fits it. It belongs to one pair of networks and is used with no other.
+included, by quantity, region of the spine and thickness of the slices, how the two methods' residuals go
+together, and the line on which the truth lies over what both make of it. `spine_training.calibration` fits
+it. It belongs to one pair of networks and is used with no other.
 
 What phantoms cannot tell, e.g. an anatomy none of them has, is in no standard error.
 """
@@ -35,12 +36,26 @@ scatter as on the phantoms about one in eighty is flagged (more if the tails are
 
 
 @dataclass(frozen=True)
+class Line:
+    """The truth over the combined value, ``slope * mm + offset_mm``: masks make thin discs too thick.
+
+    error_factor: how much smaller the combined value's residuals are on the line.
+    """
+
+    slope: float = 1.0
+    offset_mm: float = 0.0
+    error_factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Spread:
-    """Standard errors in mm of the two methods (cnn None where there is none) and their correlation."""
+    """Standard errors in mm of the two methods (cnn None where there is none), their correlation, and the
+    line of the truth over both combined."""
 
     geometric: float
     cnn: float | None = None
     correlation: float = 0.0
+    line: Line = Line()
 
 
 @dataclass(frozen=True)
@@ -54,12 +69,16 @@ class Combined:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The table of one pair of networks. spreads: by (quantity, region, slices). factors: by flag."""
+    """The table of one pair of networks.
+
+    spreads: by (quantity, region, slices). factors: by flag. lines: by (quantity, slices).
+    """
 
     phantoms: int
     discs: int
     spreads: Mapping[tuple[str, str, str], Spread]
     factors: Mapping[str, float]
+    lines: Mapping[tuple[str, str], Line]
 
     @classmethod
     def load(cls, file: Path, models: Mapping[str, Mapping[str, str]]) -> Calibration | None:
@@ -89,6 +108,7 @@ class Calibration:
             return cls(
                 int(content["phantoms"]), int(content["discs"]), _spreads(content["spread_mm"]),
                 {str(flag): float(factor) for flag, factor in content["flag_factors"].items()},
+                _lines(content.get("lines", {})),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"The table of residuals in measure.json cannot be read: {error!r}.") from None
@@ -103,7 +123,8 @@ class Calibration:
             return None
         factor = math.prod(self.factors.get(flag, 1.0) for flag in flags)
         cnn = found.cnn * factor if found.cnn is not None else None
-        return Spread(found.geometric * factor, cnn, found.correlation)
+        line = self.lines.get((quantity, SLICES[int(thick)]), Line())
+        return Spread(found.geometric * factor, cnn, found.correlation, line)
 
 
 def _spreads(content: Mapping[str, Any]) -> dict[tuple[str, str, str], Spread]:
@@ -120,6 +141,16 @@ def _spreads(content: Mapping[str, Any]) -> dict[tuple[str, str, str], Spread]:
     return spreads
 
 
+def _lines(content: Mapping[str, Any]) -> dict[tuple[str, str], Line]:
+    return {
+        (quantity, slices): Line(
+            _positive(row["slope"]), float(row["offset_mm"]), min(_positive(row["error_factor"]), 1.0)
+        )
+        for quantity, kinds in content.items()
+        for slices, row in kinds.items()
+    }
+
+
 def _positive(value: Any) -> float:
     number = float(value)
     if not (math.isfinite(number) and number > 0):
@@ -131,8 +162,9 @@ def combine(geometric: float | None, cnn: float | None, spread: Spread | None) -
     """The value to report: both weighted by the inverse of their covariance, no weight below 0.
 
     Without correlation that is the inverse of their variances. Both read the same segmentation, so mostly
-    they err together: then the better one counts more than that, or alone. Where they disagree
-    (`DISAGREEMENT_FACTOR`), its standard error is at least half their distance. Without a spread, or without
+    they err together: then the better one counts more than that, or alone. What comes out is put on the line
+    of the truth. Where they disagree (`DISAGREEMENT_FACTOR`), its standard error is at least half their
+    distance. Without a spread, or without
     the CNN's value, it is the geometric one, without the geometric one the CNN's; None without either.
     """
     if geometric is None or cnn is None or spread is None or spread.cnn is None:
@@ -151,5 +183,6 @@ def combine(geometric: float | None, cnn: float | None, spread: Spread | None) -
     variance = (weight * first) ** 2 + ((1 - weight) * second) ** 2 + 2 * weight * (1 - weight) * shared
     apart = abs(geometric - cnn)
     disagree = apart > DISAGREEMENT_FACTOR * math.sqrt(of_difference)
-    error = math.sqrt(max(variance, 0.0))
+    error = math.sqrt(max(variance, 0.0)) * spread.line.error_factor
+    mm = max(spread.line.slope * mm + spread.line.offset_mm, 0.0)
     return Combined(mm, max(error, apart / 2) if disagree else error, disagree)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -39,6 +41,8 @@ MEMORY_RETRY_S = 5.0
 """After this a study that took the memory has usually ended."""
 NETWORK_RETRY_S = 2.0
 """After this the supervisor has usually brought a dead network back."""
+
+_LOOK_EVERY_S = 2.0
 
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -113,6 +117,22 @@ class StageRequest:
             raise CancelledError
 
 
+def end_with_triton() -> None:
+    """End this process when the one that started it is gone.
+
+    A stub notices by itself only while it waits for a request: a Triton that is killed amid one leaves it
+    behind, with its network's memory.
+    """
+    started_by = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == started_by:
+            time.sleep(_LOOK_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-triton", daemon=True).start()
+
+
 class Stage:
     """Base of the Python models: `load` once, then `handle` for each request."""
 
@@ -121,6 +141,7 @@ class Stage:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's entry: remember where the files are, then `load`."""
+        end_with_triton()
         config = json.loads(args["model_config"])
         self.name: str = args["model_name"]
         self.repository = Path(args["model_repository"]).parent

@@ -5,8 +5,9 @@
 Validation phantoms (seeds from 10100; neither network's training or choice of a checkpoint has seen them)
 go through the networks of a model repository exactly as a request does: preprocessing, segmentation,
 clean-up, naming, geometry, the CNN on the patches cut from all that. The residuals' spread, by quantity,
-region and slice thickness, is written as ``"calibration"`` into the measurement network's ``measure.json``,
-with the hashes of both networks. Run it again whenever one of them is exported anew.
+region and slice thickness, and the line of the truth over the combined value are written as
+``"calibration"`` into the measurement network's ``measure.json``, with the hashes of both networks. Run it
+again whenever one of them is exported anew.
 
 A group's spread is drawn towards the one of its quantity over all groups as if that had been seen in
 `PRIOR_COUNT` more discs, so that a few discs do not decide. Residuals beyond `OUTLIER_MM` are counted and
@@ -40,6 +41,8 @@ from spinecore.calibration import (
     REGIONS,
     SLICES,
     THICK_MM,
+    Spread,
+    combine,
 )
 from spinecore.findings import identify
 from spinecore.geometry import Volume
@@ -54,6 +57,8 @@ FIRST_SEED = VALIDATION_SEEDS[100]
 TURNS: tuple[Region, ...] = ("lumbar", "cervical", "thoracic")
 MATCH_MM = 6.0
 OUTLIER_MM = 6.0
+LINE_COUNT = 60  # discs; the line of fewer is worse than none
+LINE_SLOPE = (0.8, 1.25)
 PRIOR_COUNT = 100  # groups have about fifty discs: with 20 their scatter chose between the two methods
 DEGENERATED_ROUNDS = 3
 SIDE_FLAG = "cut_at_the_side"
@@ -64,7 +69,7 @@ Patches = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Residual:
-    """Found minus true in mm of one quantity of one level; cnn None where there is no such value."""
+    """Found minus true, and true, in mm of one quantity of a level; cnn None where there is no such value."""
 
     quantity: str
     region: str
@@ -72,6 +77,7 @@ class Residual:
     flagged: bool
     geometric: float
     cnn: float | None
+    true: float
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ def residuals(phantom: Phantom, classes: NDArray[np.uint8], cnn: MeasurementMode
             flagged = SIDE_FLAG in entry["flags"]
             for quantity, geometric, network, true in _disc_values(entry, values, truth):
                 other = network - true if network is not None else None
-                yield Residual(quantity, REGIONS[truth.name[0]], slices, flagged, geometric - true, other)
+                region = REGIONS[truth.name[0]]
+                yield Residual(quantity, region, slices, flagged, geometric - true, other, true)
     bodies = [v for v in phantom.truth.vertebrae if v.complete and v.canal_in_view and v.name[0] in REGIONS]
     for entry in found.document["vertebrae"]:
         body = _nearest(entry, bodies)
@@ -123,7 +130,7 @@ def residuals(phantom: Phantom, classes: NDArray[np.uint8], cnn: MeasurementMode
         for quantity, true in zip(BODY_QUANTITIES, (body.canal_ap_mm, body.canal_min_ap_mm), strict=True):
             value = entry[quantity.removeprefix("body_") + "_mm"]["geometric"]
             if value is not None and true is not None:
-                yield Residual(quantity, REGIONS[body.name[0]], slices, False, value - true, None)
+                yield Residual(quantity, REGIONS[body.name[0]], slices, False, value - true, None, true)
 
 
 def _nearest(entry: dict[str, Any], truths: Sequence[Any]) -> Any:
@@ -151,10 +158,11 @@ def _disc_values(
 
 
 def fit(rows: Sequence[Residual]) -> dict[str, Any]:
-    """``spread_mm`` and ``flag_factors`` of the table, and how many residuals were left out."""
+    """``spread_mm``, ``lines`` and ``flag_factors`` of the table, and how many residuals were left out."""
     kept = [r for r in rows if max(abs(r.geometric), abs(r.cnn or 0.0)) <= OUTLIER_MM]
     plain = [r for r in kept if not r.flagged]
     spreads: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     for quantity in QUANTITIES:
         every = [r for r in plain if r.quantity == quantity]
         if not every:
@@ -164,8 +172,11 @@ def fit(rows: Sequence[Residual]) -> dict[str, Any]:
             of_region = [r for r in every if region in (r.region, ANY_REGION)]
             regions[region] = {s: _spread([r for r in of_region if r.slices == s], every) for s in SLICES}
         spreads[quantity] = regions
+        found = {s: _line([r for r in every if r.slices == s], regions) for s in SLICES}
+        lines[quantity] = {slices: line for slices, line in found.items() if line}
     return {
         "spread_mm": spreads,
+        "lines": lines,
         "flag_factors": _flag_factors(kept),
         "left_out": len(rows) - len(kept),
     }
@@ -183,6 +194,28 @@ def _spread(group: Sequence[Residual], every: Sequence[Residual]) -> dict[str, A
         if len(pairs):
             row["cnn_bias"] = round(float(pairs[:, 1].mean()), 3)
     return row
+
+
+def _line(group: Sequence[Residual], regions: dict[str, Any]) -> dict[str, float] | None:
+    """The truth over the combined value of `group`, by least squares; None where there are too few."""
+    pairs = [(r.true, mm) for r in group if (mm := _combined(r, regions[r.region][r.slices])) is not None]
+    if len(pairs) < LINE_COUNT:
+        return None
+    true, found = np.array(pairs).T
+    slope = float(np.clip(np.polyfit(found, true, 1)[0], *LINE_SLOPE))
+    offset = float((true - slope * found).mean())
+    before, after = (np.square(true - mm).mean() for mm in (found, slope * found + offset))
+    factor = min(float(np.sqrt(after / before)), 1.0)
+    return {"slope": round(slope, 4), "offset_mm": round(offset, 3), "error_factor": round(factor, 3)}
+
+
+def _combined(residual: Residual, row: dict[str, Any]) -> float | None:
+    """What the server makes of both values before the line, in mm; None without the CNN's."""
+    if residual.cnn is None:
+        return None
+    spread = Spread(row["geometric"], row["cnn"], row["correlation"])
+    both = combine(residual.true + residual.geometric, residual.true + residual.cnn, spread)
+    return both.mm if both else None
 
 
 def _geometric(rows: Sequence[Residual]) -> NDArray[np.float64]:

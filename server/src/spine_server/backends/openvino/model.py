@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from spine_server.model_support import Array, StageRequest, error_response, log_request
+from spine_server.model_support import Array, StageRequest, end_with_triton, error_response, log_request
 from spine_server.openvino_engine import EngineOptions, OpenVinoEngine
 from spine_server.tracing import Tracer
 from spinecore.errors import InputError, ModelError
@@ -30,6 +30,7 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Compile the network that lies in the version's folder, and hold it to its config."""
+        end_with_triton()
         config = json.loads(args["model_config"])
         self._name = args["model_name"]
         self._max_batch_size = int(config["max_batch_size"])
