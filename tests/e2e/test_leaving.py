@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import grpc
 import numpy as np
+import psutil
 import pytest
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from spine_client import AnalyzeOptions, AsyncSpineClient, SpineClient
 from spine_server import EmbeddedTriton
@@ -207,3 +210,37 @@ class running_gate:  # noqa: N801 - reads as a function
     def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+
+
+_DRIVER = """
+import numpy as np
+from spine_client import AnalyzeOptions, SpineClient, Volume
+from spine_server import EmbeddedTriton, ServerOptions
+from spinecore.phantom import make_phantom
+from spinecore.phantom.config import SMALL_LUMBAR
+
+phantom = make_phantom(SMALL_LUMBAR)
+with EmbeddedTriton(ServerOptions()) as server, SpineClient(server.grpc_url) as client:
+    print(server.grpc_url, flush=True)
+    while True:
+        client.analyze(Volume(phantom.image[None], phantom.affine), options=AnalyzeOptions(step_size=0.3))
+"""
+
+
+def test_no_stage_outlives_a_driver_that_is_killed_amid_a_study() -> None:
+    """The kernel then tells Triton to end, the caller is gone, and the network's stub was left waiting."""
+    process = psutil.Popen([sys.executable, "-c", _DRIVER], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        with grpc.insecure_channel(process.stdout.readline().strip()) as channel:
+            ask = Ask(service_pb2_grpc.GRPCInferenceServiceStub(channel))
+            wait_for_patches(ask, patches_done(ask) + 2)
+        family = process.children(recursive=True)
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert len(family) > 6
+    _, alive = psutil.wait_procs(family, timeout=60)
+    for orphan in alive:
+        orphan.kill()
+    assert not alive

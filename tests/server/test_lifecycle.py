@@ -158,31 +158,6 @@ def test_triton_does_not_outlive_a_killed_spine_server_and_its_leavings_go_at_th
     assert traces() <= before
 
 
-def test_no_stage_outlives_a_server_that_is_killed_amid_its_work(
-    tiny_repository: Path, tmp_path: Path
-) -> None:
-    """Triton, told to end by the kernel, gives up waiting for the stage, and the stage must end by itself."""
-    stage, at_work = tiny_repository / "stage" / "1" / "model.py", tmp_path / "at work"
-    waits = f"        import pathlib, time\n        pathlib.Path({str(at_work)!r}).touch()\n        time.sleep(300)\n"
-    text = stage.read_text()
-    stage.write_text(text.replace("        volume = request.volume()\n", waits, 1))
-    assert stage.read_text() != text
-    command = [*SPINE_SERVER, "--repository", tiny_repository, "--grpc-port", "0", "--stop-timeout", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 60.0
-        while not at_work.exists():  # the start's own canary
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
-        (triton_pid,) = children_of(process.pid)
-        stages = children_of(triton_pid)
-        assert stages
-    finally:
-        process.kill()
-        process.communicate(timeout=30)
-    wait_until_gone([triton_pid, *stages], 30.0)
-
-
 def test_a_running_servers_memory_is_no_leftover(tiny_repository: Path) -> None:
     with EmbeddedTriton(ServerOptions(repository=tiny_repository)) as first:
         with EmbeddedTriton(ServerOptions(repository=tiny_repository)) as second:
