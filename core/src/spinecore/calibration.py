@@ -37,7 +37,7 @@ scatter as on the phantoms about one in eighty is flagged (more if the tails are
 
 @dataclass(frozen=True)
 class Line:
-    """The truth over the combined value, ``slope * mm + offset_mm``: masks make thin discs too thick.
+    """The truth over the combined value, ``slope * mm + offset_mm``: masks make narrow canals too wide.
 
     error_factor: how much smaller the combined value's residuals are on the line.
     """
@@ -164,8 +164,8 @@ def combine(geometric: float | None, cnn: float | None, spread: Spread | None) -
     Without correlation that is the inverse of their variances. Both read the same segmentation, so mostly
     they err together: then the better one counts more than that, or alone. What comes out is put on the line
     of the truth. Where they disagree (`DISAGREEMENT_FACTOR`), its standard error is at least half their
-    distance. Without a spread, or without
-    the CNN's value, it is the geometric one, without the geometric one the CNN's; None without either.
+    distance. Without a spread, or without the CNN's value, it is the geometric one, without the geometric one
+    the CNN's, neither of them put on the line; None without either.
     """
     if geometric is None or cnn is None or spread is None or spread.cnn is None:
         only = geometric if geometric is not None else cnn

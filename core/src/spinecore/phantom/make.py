@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast, get_args
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from spinecore.phantom.canvas import blank_canvas
 from spinecore.phantom.column import draw_column
 from spinecore.phantom.config import Contrast, Flaw, PhantomConfig
 from spinecore.phantom.contrast import draw_contrast
+from spinecore.phantom.flaws import FLAWS
 from spinecore.phantom.grid import F32, U8
 from spinecore.phantom.intensities import block_centre, level_gains, synthesise
 from spinecore.phantom.posterior import paint_arches
@@ -112,8 +113,7 @@ def draw_image(
 
 def _draw_flaw(config: PhantomConfig) -> Flaw | None:
     rng = _stream(config.seed, _FLAW_STREAM)
-    kinds: tuple[Flaw, ...] = get_args(Flaw)
-    drawn = kinds[int(rng.integers(len(kinds)))]
+    drawn = list(FLAWS)[int(rng.integers(len(FLAWS)))]
     return config.flaw or (drawn if rng.random() < config.spoiled else None)
 
 
