@@ -121,7 +121,7 @@ def test_slabs_and_the_whole_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(0).normal(size=(3, 10, 11, 12)).astype(np.float16)
     plan = a_plan((10, 11, 12), (23, 17, 19))
     whole = restore_classes(logits, plan, a_spec())
-    monkeypatch.setattr("spinecore.restore._SLAB_VOXELS", 400)
+    monkeypatch.setattr("spinecore.restore.SLAB_VOXELS", 400)
     np.testing.assert_array_equal(restore_classes(logits, plan, a_spec()), whole)
 
 

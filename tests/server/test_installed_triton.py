@@ -55,13 +55,14 @@ def test_what_is_handed_through_takes_the_place_of_our_own() -> None:
     assert "--grpc-address=127.0.0.1" in command and "--metrics-address=0.0.0.0" in command
 
 
-def test_a_stage_multiplies_on_one_core_unless_told_otherwise(
-    installed: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", launch.STAGE_DEFAULTS)
+def test_stages_get_their_defaults_unless_told_otherwise(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    distribution, name = find_distribution(installed), launch.BLAS_THREADS_VARIABLE
+    distribution, default = find_distribution(installed), launch.STAGE_DEFAULTS[name]
     monkeypatch.delenv(name, raising=False)
-    assert launch.environment(distribution)[name] == "1"
-    assert f"{name}=1" in (Path(__file__).parents[2] / "server" / "Dockerfile").read_text()
+    assert launch.environment(distribution)[name] == default
+    assert f"{name}={default} " in (Path(__file__).parents[2] / "server" / "Dockerfile").read_text()
     monkeypatch.setenv(name, "4")
     assert launch.environment(distribution)[name] == "4"
 

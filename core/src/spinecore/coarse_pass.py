@@ -86,8 +86,8 @@ def scouted(prepared: Prepared, scout: Scout, *, before: Sequence[int]) -> Found
     window = SlidingWindow(
         data, patch=spec.patch_size, step_size=_COVER_STEP, num_outputs=spec.network_channels
     )
-    for origin, patch in window:
-        window.add(origin, scout.network(np.ascontiguousarray(patch[None]))[0])
+    for origin in window.origins:
+        window.add(origin, scout.network(window.patches([origin]))[0])
     found = without_specks(window.foreground(regions=spec.has_regions), spec.spacing_mm)
     return Found(_points(found, ratio, before), (_BLOCK + ratio) / 2, len(window))
 

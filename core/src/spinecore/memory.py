@@ -12,11 +12,12 @@ from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
 from spinecore.plan import Plan
 from spinecore.resampling import COLUMNS_AT_ONCE
+from spinecore.restore import SLAB_VOXELS
 from spinecore.workers import thread_count
 
 _DOUBLE, _FLOAT, _HALF = 8, 4, 2
-_SLAB_BYTES = 2**21 * _FLOAT * 6
-"""Of `restore`, on up to eight threads: one class's fine logits, what they are made of, the best so far."""
+_SLAB = 6
+"""Copies (float32) of a slab of `restore`: a class's fine logits, what they are made of, the best so far."""
 _PATCH_BYTES = 32 * 4 * 64 * 64 * 32 * _FLOAT
 """Of `identify`: as many patches as the measurement network takes."""
 _PREPROCESS_FINE, _PREPROCESS_COARSE = 5, 6
@@ -41,13 +42,12 @@ def preprocess_bytes(plan: Plan, spec: NetworkSpec) -> int:
 
 def segment_bytes(plan: Plan, spec: NetworkSpec) -> int:
     """Of the sliding window, the merged logits and the way back to the input grid."""
-    sides = (max(n, p) for n, p in zip(plan.network_shape, spec.patch_size, strict=True))
-    padded, patch = math.prod(sides), math.prod(spec.patch_size)
-    volume = math.prod(plan.network_shape)
+    volume, patch = math.prod(plan.network_shape), math.prod(spec.patch_size)
     logits = spec.network_channels * volume * _HALF
-    held = _FOUND * volume + len(spec.channels) * padded
-    one_answer = 3 * spec.network_channels * patch
-    return logits + (held + one_answer) * _FLOAT + 2 * math.prod(plan.input_shape) + _SLAB_BYTES
+    one_answer = (3 * spec.network_channels + len(spec.channels)) * patch
+    slab = max(SLAB_VOXELS, math.prod(sorted(plan.cropped_shape)[1:]))
+    held = _FOUND * volume + one_answer + thread_count() * _SLAB * slab
+    return logits + held * _FLOAT + 2 * math.prod(plan.input_shape)
 
 
 def identify_bytes(plan: Plan) -> int:

@@ -26,7 +26,7 @@ Logits = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
 
-_SLAB_VOXELS = 2**18
+SLAB_VOXELS = 2**18
 
 
 def restore_classes(logits: Logits, plan: Plan, spec: NetworkSpec) -> Classes:
@@ -96,7 +96,7 @@ def _parts(logits: Logits, plan: Plan, spec: NetworkSpec) -> Iterator[_Part]:
     if any(start == stop for start, stop in fine):  # found in slices alone that are not used
         return
     (z0, z1), (y0, y1), (x0, x1) = fine
-    depth = max(1, _SLAB_VOXELS // ((y1 - y0) * (x1 - x0)))
+    depth = max(1, SLAB_VOXELS // ((y1 - y0) * (x1 - x0)))
     for start in range(z0, z1, depth):
         yield _part(axes, ((start, min(start + depth, z1)), (y0, y1), (x0, x1)))
 

@@ -118,7 +118,7 @@ class _Run:
         """Run the tiles at `origins`, in that order."""
         for first in range(0, len(origins), self._batch_size):
             batch = origins[first : first + self._batch_size]
-            patches = np.stack([self.window.patch(origin) for origin in batch])
+            patches = self.window.patches(batch)
             self._merge(batch, predict_mirrored(self._network, patches, self._mirror_axes))
         self.origins += origins
 

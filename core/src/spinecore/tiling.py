@@ -96,9 +96,9 @@ class SlidingWindow:
     def __init__(self, data: Single, *, patch: Triple, step_size: float, num_outputs: int) -> None:
         pads = padding(data.shape[1:], patch)
         self.inside = tuple(slice(p[0], p[0] + n) for p, n in zip(pads, data.shape[1:], strict=True))
-        self._data = np.pad(data, [(0, 0), *pads]) if any(map(any, pads)) else data
+        self._data = data  # padded patch by patch: a volume with fewer slices than the patch is held once
         self.patch_size = patch
-        z, y, x = self._data.shape[1:]
+        z, y, x = (n + sum(pad) for n, pad in zip(data.shape[1:], pads, strict=True))
         self.shape: Triple = (z, y, x)
         self.origins = tile_origins(self.shape, patch, step_size)
         self._merged: list[Triple] = []
@@ -110,13 +110,17 @@ class SlidingWindow:
         return len(self.origins)
 
     def __iter__(self) -> Iterator[tuple[Triple, Single]]:
-        """Yield every tile's origin and its patch (C, *patch), a view."""
+        """Yield every tile's origin and its patch (C, *patch)."""
         for origin in self.origins:
-            yield origin, self.patch(origin)
+            yield origin, self.patches([origin])[0]
 
-    def patch(self, origin: Triple) -> Single:
-        """The patch (C, *patch) of the tile at `origin`, a view."""
-        return self._data[(slice(None), *self._tile(origin))]
+    def patches(self, origins: Sequence[Triple]) -> Single:
+        """The patches (B, C, *patch) of the tiles at `origins`, copies."""
+        patches = np.zeros((len(origins), len(self._data), *self.patch_size), dtype=np.float32)
+        for patch, origin in zip(patches, origins, strict=True):
+            here, kept = self._within(origin)
+            patch[(slice(None), *kept)] = self._data[(slice(None), *here)]
+        return patches
 
     def add(self, origin: Triple, logits: npt.NDArray[np.floating[Any]]) -> None:
         """Merge the logits (K, *patch) of the tile at `origin`. Merge tiles in order for repeatable sums."""

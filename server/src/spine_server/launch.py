@@ -20,9 +20,15 @@ MIN_PING_INTERVAL_MS = 5_000
 STUB_START_TIMEOUT_S = 120
 """How long one stage may take to import its packages: several start at once, perhaps on few cores."""
 
-BLAS_THREADS_VARIABLE = "OPENBLAS_NUM_THREADS"
-"""numpy's OpenBLAS asks all cores for the inverse of a 4x4 matrix, 40 times its own work, and waits for a
-time slice of each where they are busy. The stages' products are small, and they have threads of their own."""
+STAGE_DEFAULTS = {
+    # numpy's OpenBLAS asks all cores for the inverse of a 4x4 matrix, 40 times its own work, and waits for a
+    # time slice of each where they are busy. The stages' products are small, and have threads of their own.
+    "OPENBLAS_NUM_THREADS": "1",
+    # From 4 MiB on arrays go back to the machine when they are freed. glibc raises the limit to 32 MiB by
+    # itself, and so keeps a volume's arrays for the next one, in every stage.
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+}
+"""Environment variables that Triton and its stages get unless they are set; the image sets the same."""
 
 _CLOSED_TO_CALLERS = ("model-repository", "shared-memory", "trace", "logging")
 _PYTHON_BACKENDS = ("python", "openvino")
@@ -87,7 +93,7 @@ def environment(distribution: TritonDistribution, *, run_folder: Path | None = N
     inherited = os.environ.get("PATH", os.defpath)
     told = {} if run_folder is None else {RUN_FOLDER_VARIABLE: str(run_folder)}
     return {
-        BLAS_THREADS_VARIABLE: "1",
+        **STAGE_DEFAULTS,
         **os.environ,
         **told,
         "LD_LIBRARY_PATH": distribution.library_path(),
