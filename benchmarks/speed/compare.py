@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from speed import machine, modes, networks, volumes
-from speed.agreement import agreement
 from speed.engine import engine_seconds
 from speed.memory import PeakMemory
 from speed.results import Store
 from speed.systems import Answer, PlainPredictor, SpineServe, System, WebServer
+from spine_export.agreement import agreement
 from spine_export.images import Image, image_of
 
 PART = "compare"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
@@ -229,17 +230,60 @@ with EmbeddedTriton(ServerOptions()) as server, SpineClient(server.grpc_url) as 
 
 def test_no_stage_outlives_a_driver_that_is_killed_amid_a_study() -> None:
     """The kernel then tells Triton to end, the caller is gone, and the network's stub was left waiting."""
+    with driver() as process:
+        family = amid_a_study(process)
+    assert len(family) > 6
+    assert_all_end(family)
+
+
+def test_no_stage_outlives_a_triton_that_is_killed_amid_a_study() -> None:
+    """A stage may just then wait for Triton with Python's lock in its hands."""
+    with driver() as process:
+        family = amid_a_study(process)
+    next(each for each in family if each.name() == "tritonserver").kill()
+    assert_all_end(family)
+
+
+def test_no_stage_outlives_a_triton_that_is_killed_while_it_starts() -> None:
+    """A stage that is still importing then has another parent from its first line on."""
+    with driver() as process:
+        wait_until(lambda: len(tritons(process)) > 2)
+        server, *stages = tritons(process)
+    server.kill()
+    assert_all_end(stages)
+
+
+@contextlib.contextmanager
+def driver() -> Iterator[psutil.Popen]:
+    """A process that sends studies to a Triton of its own, and is killed at the end."""
     process = psutil.Popen([sys.executable, "-c", _DRIVER], stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout is not None
-        with grpc.insecure_channel(process.stdout.readline().strip()) as channel:
-            ask = Ask(service_pb2_grpc.GRPCInferenceServiceStub(channel))
-            wait_for_patches(ask, patches_done(ask) + 2)
-        family = process.children(recursive=True)
+        yield process
     finally:
-        process.terminate()
+        process.kill()
         process.wait(30)
-    assert len(family) > 6
+
+
+def amid_a_study(process: psutil.Popen) -> list[psutil.Process]:
+    """The driver's Triton and stages, just after another two patches were done."""
+    assert process.stdout is not None
+    with grpc.insecure_channel(process.stdout.readline().strip()) as channel:
+        ask = Ask(service_pb2_grpc.GRPCInferenceServiceStub(channel))
+        wait_for_patches(ask, patches_done(ask) + 2)
+    return tritons(process)
+
+
+def tritons(process: psutil.Process) -> list[psutil.Process]:
+    """Triton and its stages among the descendants of `process`, in the order in which they started."""
+    found = []
+    for each in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # what Triton was looked for with ends at once
+            if each.name().startswith("triton"):
+                found.append(each)
+    return sorted(found, key=lambda each: each.create_time())
+
+
+def assert_all_end(family: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(family, timeout=60)
     for orphan in alive:
         orphan.kill()

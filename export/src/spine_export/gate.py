@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spine_export.agreement import agreement
 from spine_export.engines import RunningNetwork
 from spine_export.errors import ExportError, GateError
 from spine_export.images import Image
@@ -29,9 +30,6 @@ from spinecore.network_spec import NetworkSpec
 from spinecore.preprocessing import NETWORK_ORIENTATION, preprocess
 from spinecore.restore import restore_classes
 from spinecore.segmentation import predict_logits
-
-COUNTED_FROM_VOXELS = 1000
-"""Classes with fewer voxels in nnU-Net's label map do not count."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +121,13 @@ def compare_on(
             f"{theirs.logits.shape} and {theirs.labels.shape}."
         )
     gap = np.abs(ours.logits.astype(np.float32) - theirs.logits.astype(np.float32))
-    dice = _dice(ours.labels, theirs.labels, trained.spec)
+    agreed = agreement(ours.labels, theirs.labels, _painted(trained.spec))
     return Comparison(
         image=image.name,
         shape=image.volume.shape_zyx,
-        equal_voxels=float(np.mean(ours.labels == theirs.labels)),
-        dice={name: value for name, (value, _) in dice.items()},
-        counted=tuple(name for name, (_, size) in dice.items() if size > COUNTED_FROM_VOXELS),
+        equal_voxels=agreed["equal_voxels"],
+        dice=agreed["dice"],
+        counted=tuple(agreed["counted"]),
         largest_logit_difference=float(gap.max()),
         mean_logit_difference=float(gap.mean()),
         logit_scale=float(np.std(theirs.logits.astype(np.float32))),
@@ -207,24 +205,12 @@ def make_predictor(trained: TrainedNetwork) -> Any:
     return predictor
 
 
-def _dice(
-    ours: NDArray[np.integer[Any]], theirs: NDArray[np.integer[Any]], spec: NetworkSpec
-) -> dict[str, tuple[float, int]]:
-    """Label -> Dice between the maps and its voxels in nnU-Net's; labels that neither shows are left out."""
-    found = {}
-    for name, number in _painted_numbers(spec).items():
-        mine, other = ours == number, theirs == number
-        total = int(mine.sum()) + int(other.sum())
-        if total:
-            found[name] = (2.0 * int((mine & other).sum()) / total, int(other.sum()))
-    return found
-
-
-def _painted_numbers(spec: NetworkSpec) -> dict[str, int]:
+def _painted(spec: NetworkSpec) -> dict[int, str]:
+    """The names of what a label map of `spec` may show, by number, background apart."""
     if spec.regions_class_order is not None:
-        return {str(number): number for number in dict.fromkeys(spec.regions_class_order)}
+        return {number: str(number) for number in spec.regions_class_order}
     plain = {name: value if isinstance(value, int) else value[0] for name, value in spec.labels.items()}
-    return {name: number for name, number in plain.items() if name != "ignore"}
+    return {number: name for name, number in plain.items() if number and name != "ignore"}
 
 
 def require(comparisons: Sequence[Comparison], tolerance: Tolerance, *, precision: str, engine: str) -> None:

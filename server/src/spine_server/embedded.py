@@ -18,6 +18,7 @@ from spine_server.distribution import find_distribution
 from spine_server.errors import CanaryError, PreconditionError, StartError, StopRequested
 from spine_server.exact_leaf import lay_out_exact
 from spine_server.leftovers import SHARED_MEMORY, RunToken, remove_leftovers
+from spine_server.lifeline import lifeline
 from spine_server.options import ServerOptions
 from spine_server.output import OutputTail
 from spine_server.ports import LOOPBACK, with_ports_chosen
@@ -188,18 +189,19 @@ class EmbeddedTriton:
 
     def _spawn(self, command: list[str], environment: dict[str, str]) -> None:
         assert self._token is not None
-        self._process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            cwd=self._token.run_folder,
-            start_new_session=True,  # Ctrl-C in a terminal is for us, who then stop Triton in order
-            pass_fds=(self._token.lock_fd,),
-        )
+        with lifeline() as (ends, told):
+            self._process = subprocess.Popen(
+                command,
+                env=environment | told,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                cwd=self._token.run_folder,
+                start_new_session=True,  # Ctrl-C in a terminal is for us, who then stop Triton in order
+                pass_fds=(self._token.lock_fd, *ends),
+            )
         assert self._process.stdout is not None
         self._output = OutputTail(
             self._process.stdout,

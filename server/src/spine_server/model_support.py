@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 
 from spine_server import wire_errors
 from spine_server.callers import Callers
+from spine_server.lifeline import end_with_triton
 from spine_server.modes import OVERLAY, Leaves
 from spine_server.stage_metrics import StageMetrics
 from spine_server.tracing import PARAMETER, Tracer
@@ -41,8 +40,6 @@ MEMORY_RETRY_S = 5.0
 """After this a study that took the memory has usually ended."""
 NETWORK_RETRY_S = 2.0
 """After this the supervisor has usually brought a dead network back."""
-
-_LOOK_EVERY_S = 2.0
 
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -115,22 +112,6 @@ class StageRequest:
             raise CancelledError
         if self._callers is not None and self._callers.gave_up(self.id):
             raise CancelledError
-
-
-def end_with_triton() -> None:
-    """End this process when the one that started it is gone.
-
-    A stub notices by itself only while it waits for a request: a Triton that is killed amid one leaves it
-    behind, with its network's memory.
-    """
-    started_by = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == started_by:
-            time.sleep(_LOOK_EVERY_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-triton", daemon=True).start()
 
 
 class Stage:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from speed.agreement import agreement
 
 from spine_client import Volume as ClientVolume
 from spine_client.nifti import read_nifti
+from spine_export.agreement import agreement
 from spine_server.openvino_engine import EngineOptions, OpenVinoEngine
 from spine_server.repository import default_repository
 from spinecore.coarse_pass import Scout

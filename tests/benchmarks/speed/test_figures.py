@@ -12,7 +12,6 @@ import jsonschema
 import numpy as np
 import pytest
 from speed import plots, targets, volumes
-from speed.agreement import agreement
 from speed.concurrency import grown
 from speed.growth import exponent
 from speed.memory import PeakMemory, tree_mib
@@ -20,6 +19,7 @@ from speed.report import report
 from speed.results import Store
 from speed.stages import Reading
 
+from spine_export.agreement import agreement
 from spinecore.geometry import Volume
 
 SCHEMA = Path(plots.__file__ or "").with_name("results.schema.json")

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from spine_server.model_support import Array, StageRequest, end_with_triton, error_response, log_request
+from spine_server.lifeline import end_with_triton
+from spine_server.model_support import Array, StageRequest, error_response, log_request
 from spine_server.openvino_engine import EngineOptions, OpenVinoEngine
 from spine_server.tracing import Tracer
 from spinecore.errors import InputError, ModelError
