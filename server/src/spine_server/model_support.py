@@ -64,7 +64,7 @@ class StageRequest:
         return int(self._request.timeout())
 
     def tensor(self, name: str) -> Array:
-        """The tensor `name`, a view of shared memory: valid while the request is worked on.
+        """The tensor `name`: the backend's own copy of it, which lasts as long as the request.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class StageRequest:
         return array
 
     def volume(self) -> Volume:
-        """The caller's volume, checked; its voxels are a view of shared memory."""
+        """The caller's volume, checked; its voxels are those of the tensor."""
         tensors = (
             self.tensor(each.name)
             for each in (contract.VOLUME, contract.SHAPE, contract.DTYPE, contract.AFFINE)
@@ -233,7 +233,7 @@ class NetworkCallError(Exception):
 def call_network(
     network: str, inputs: Mapping[str, Array], outputs: Sequence[str], *, request: StageRequest
 ) -> dict[str, Array]:
-    """Run another model of this server (BLS) and wait for its `outputs`, views of shared memory.
+    """Run another model of this server (BLS) and wait for its `outputs`.
 
     Raises
     ------
