@@ -32,8 +32,9 @@ FloatT = TypeVar("FloatT", np.float32, np.float64)
 _NEGLIGIBLE = 1e-15
 """Spline weights decay by 0.27 per voxel; below this they vanish in double precision."""
 
-COLUMNS_AT_ONCE = 4096
-"""So many columns of a product stay in the processor's cache; each block is a thread's work."""
+COLUMNS_AT_ONCE = 512
+"""So many columns of a product stay in the processor's cache; each block is a thread's work. Under 4 MiB,
+from which on the server gives memory back at once and has to ask for it anew."""
 
 
 def target_shape(shape: Sequence[int], *, spacing_mm: Spacing, new_spacing_mm: Spacing) -> Triple:
