@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ WEIGHTS_FILE = "model.bin"
 
 Patch = NDArray[np.float32]
 Labels = NDArray[np.bool_]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +66,12 @@ def image_patches(image: Image, spec: NetworkSpec, *, most: int) -> list[Patch]:
     except InputError as error:
         raise ExportError(f"{image.name}: {error}") from None
     window = SlidingWindow(prepared.data, patch=spec.patch_size, step_size=spec.step_size, num_outputs=1)
-    return _spread([patch for _, patch in window], most)
+    return list(window.patches(_spread(window.origins, most)))
 
 
-def _spread(patches: Sequence[Patch], most: int) -> list[Patch]:
-    numbers = np.linspace(0, len(patches) - 1, min(most, len(patches))).round().astype(int)
-    return [np.array(patches[number]) for number in numbers]
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    numbers = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return [items[number] for number in numbers]
 
 
 def quantize(
