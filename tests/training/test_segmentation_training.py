@@ -15,6 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from spine_export.networks import HALF_OUTPUT_TOLERANCE, export_nnunet
 from spine_export.nnunet_folder import read_results_folder
 from spine_training import dataset, segment
+from spine_training.cli import main
 from spine_training.loss import BorderCrossEntropy
 from spine_training.nnunet_trainer import CE_CLASS_WEIGHTS
 from spine_training.plans import (
@@ -32,6 +33,15 @@ from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Wo
 from spinecore.labels import Class
 from spinecore.network_spec import NetworkSpec
 from spinecore.phantom import PhantomConfig
+
+
+def test_phantoms_outside_the_training_seeds_are_refused_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--work", str(tmp_path / "w"), "data", "--first", "9990", "--training", "11"])
+    assert "seeds 0 to 9999; got 11 from 9990 on" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_plans_are_the_papers(tiny_workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from spinecore.labels import CANAL, SACRUM, Class
 from spinecore.phantom import Phantom, PhantomConfig, draw_anatomy, draw_image, make_phantom
@@ -139,6 +140,21 @@ def test_t1_orders_fluid_soft_tissue_and_marrow() -> None:
         assert 0 < mean[Tissue.CSF] < 0.66 * soft and mean[Tissue.BRAIN_CSF] < 0.66 * soft
         disc = mean[[Tissue.NUCLEUS, Tissue.NUCLEUS_DEGENERATE, Tissue.ANNULUS, Tissue.MUSCLE]].max()
         assert 1.14 * disc < mean[Tissue.MARROW] < 1.0
+        assert mean[Tissue.LIGAMENT] < 0.71 * mean[Tissue.CSF]
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_thin_dura_lies_all_round_the_sac(seed: int) -> None:
+    """0.3 to 0.9 mm thick, at every stenosis too; voxels 0.4 mm wide, distances between their centres."""
+    config = PhantomConfig(
+        seed=seed, region="lumbar", stenosis=0.5, spacing_mm=(0.4, 0.4, 0.4), fov_mm=(60.0, 60.0, 40.0)
+    )
+    anatomy = draw_anatomy(config)
+    away_mm = 0.4 * distance_transform_edt(anatomy.labels != CANAL)
+    background = anatomy.labels == 0
+    dark = anatomy.tissue == Tissue.LIGAMENT
+    assert dark[background & (away_mm > 0) & (away_mm < 0.45)].mean() > 0.97
+    assert dark[background & (away_mm > 1.3) & (away_mm < 1.6)].mean() < 0.2
 
 
 def test_the_saturation_band_ends_in_front_of_the_column() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from spine_training.dataset import SeedError
 from spine_training.pairs.errors import PairError
 from spine_training.plans import NetworkSizeError
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
-    except (PairError, NetworkSizeError) as error:
+    except (PairError, NetworkSizeError, SeedError) as error:
         parser.exit(2, f"spine-train: {error}\n")
 
 
@@ -43,7 +44,10 @@ def _add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "data", help="draw phantoms, plan and preprocess them with nnU-Net; adds to what is there"
     )
     data.add_argument(
-        "--training", type=int, default=240, metavar="N", help="training phantoms (seeds 0 to N-1)"
+        "--training", type=int, default=240, metavar="N", help="training phantoms, by their seeds"
+    )
+    data.add_argument(
+        "--first", type=int, default=0, metavar="SEED", help="the first of these seeds, from 0 to 9999"
     )
     data.add_argument(
         "--validation", type=int, default=24, metavar="N", help="validation phantoms (seeds from 10000)"
@@ -168,7 +172,13 @@ def _data(options: argparse.Namespace) -> None:
     if options.pairs is None:
         from spine_training.data import prepare_data
 
-        added = prepare_data(workspace, training=options.training, validation=options.validation, size=size)
+        added = prepare_data(
+            workspace,
+            training=options.training,
+            validation=options.validation,
+            first=options.first,
+            size=size,
+        )
     else:
         from spine_training.pairs.dataset import PairSettings, prepare_pairs
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from spine_training.dataset import (
     TRAINING_SEEDS,
     VALIDATION_SEEDS,
+    SeedError,
     preprocess_cases,
     preprocessed_cases,
     write_dataset_json,
@@ -22,14 +23,19 @@ PLANNING_CASES = 40
 
 
 def prepare_data(
-    workspace: Workspace, *, training: int, validation: int, size: NetworkSize | None = None
+    workspace: Workspace, *, training: int, validation: int, first: int = 0, size: NetworkSize | None = None
 ) -> list[str]:
-    """Bring the dataset to `training` and `validation` phantoms; returns the names preprocessed now.
+    """Bring the dataset to `training` phantoms from seed `first` on and `validation` phantoms.
 
-    The plans are made once, from the first cases. A training that is running picks new cases up.
+    Returns the names preprocessed now. The plans are made once, from the first cases. A training that is
+    running picks new cases up. SeedError for seeds that are not for training.
     """
+    if first not in TRAINING_SEEDS or first + training > TRAINING_SEEDS.stop:
+        raise SeedError(
+            f"training phantoms have seeds 0 to {TRAINING_SEEDS.stop - 1}; got {training} from {first} on"
+        )
     workspace.activate()
-    seeds = _interleaved(training, validation)
+    seeds = _interleaved(first, training, validation)
     if not workspace.plans_file.exists():
         write_phantoms(workspace, seeds[:PLANNING_CASES])
         write_dataset_json(workspace)
@@ -46,7 +52,7 @@ def prepare_data(
     return added
 
 
-def _interleaved(training: int, validation: int) -> list[int]:
-    """The first seeds of both ranges, validation spread through the beginning."""
-    pairs = zip_longest(TRAINING_SEEDS[:training], VALIDATION_SEEDS[:validation])
+def _interleaved(first: int, training: int, validation: int) -> list[int]:
+    """Seeds of both ranges, validation spread through the beginning."""
+    pairs = zip_longest(TRAINING_SEEDS[first : first + training], VALIDATION_SEEDS[:validation])
     return [seed for pair in pairs for seed in pair if seed is not None]

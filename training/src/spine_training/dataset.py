@@ -34,12 +34,16 @@ FILE_ENDING = ".nii"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+class SeedError(ValueError):
+    """Seeds that do not belong to what they were to be drawn for."""
+
+
 def case_name(seed: int) -> str:
-    """``train_00042`` or ``val_10007``; ValueError for a seed that belongs to neither."""
+    """``train_00042`` or ``val_10007``; SeedError for a seed that belongs to neither."""
     for split, seeds in (("train", TRAINING_SEEDS), ("val", VALIDATION_SEEDS)):
         if seed in seeds:
             return f"{split}_{seed:05d}"
-    raise ValueError(f"seed {seed} is neither for training (0-9999) nor for validation (10000-19999)")
+    raise SeedError(f"seed {seed} is neither for training (0-9999) nor for validation (10000-19999)")
 
 
 def phantom_config(seed: int) -> PhantomConfig:

@@ -56,6 +56,10 @@ CSF_TO_SOFT_T1: Final = 0.65
 TR 500 to 800 ms, TE 10 ms, 1.5 and 3 T: 1 - exp(-TR / 4 s) for CSF against (1 - exp(-TR / T1)) exp(-TE / T2)
 with muscle's T1 of 1.0 and 1.4 s and T2 of 44 and 50 ms (Stanisz et al. 2005) gives 0.38 to 0.51, with
 muscle's lower proton density up to 0.64."""
+LIGAMENT_TO_CSF_T1: Final = 0.7
+"""In T1 dura and ligaments are at most so bright beside the fluid: as above, with two thirds of the water, a
+T1 of 0.9 s and the T2* of dense collagen, 5 to 8 ms (patellar tendon, posterior cruciate ligament, 1.5 T),
+gives 0.3 to 0.7."""
 MARROW_TO_DISC_T1: Final = 1.15
 """In T1 the fat in adult marrow makes it at least so much brighter than discs and muscle; that it is not is
 how marrow is read as diseased (Vogler and Murphy 1988). Only fully random contrasts show that."""
@@ -117,5 +121,6 @@ def _order_t1(mean: F32) -> None:
     """Put what T1 orders into that order, where ranges that overlap did not."""
     fluid, soft = [T.CSF, T.BRAIN_CSF], [T.MUSCLE, T.CORD, T.ROOTS]
     mean[fluid] = np.minimum(mean[fluid], CSF_TO_SOFT_T1 * mean[soft].min())
+    mean[T.LIGAMENT] = min(mean[T.LIGAMENT], LIGAMENT_TO_CSF_T1 * mean[T.CSF])
     darker = [T.NUCLEUS, T.NUCLEUS_DEGENERATE, T.ANNULUS, T.MUSCLE]
     mean[_MARROWS] *= max(1.0, MARROW_TO_DISC_T1 * float(mean[darker].max() / mean[T.MARROW]))
