@@ -20,7 +20,7 @@ from spine_export.images import Image, image_of
 
 PART = "concurrency"
 CLIENTS, MODE = 4, "default"
-_ALONE, _EACH, _LARGE_ROUNDS = 3, {"full": 3, "demo": 6}, 3
+_ALONE, _EACH, _LARGE_ROUNDS = 3, {"full": 6, "demo": 6}, 3
 _SAMPLE_EVERY, _SETTLED_AFTER = 10, 20
 
 
@@ -56,20 +56,22 @@ def _image(setting: Setting, network: str, volume: str) -> Image:
 
 
 def _throughput(server: SpineServe, image: Image, each: int) -> dict[str, Any]:
-    """`CLIENTS` at once, `each` volumes each, against the network's own seconds when it works alone."""
+    """`CLIENTS` at once, `each` volumes each, against the network's own seconds, alone before and after."""
     server.segment(image)
-    network_s = median(server.segment(image).stages["network"] for _ in range(_ALONE))
+    alone = [server.segment(image).stages["network"] for _ in range(_ALONE)]
     began = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
         latencies = list(pool.map(lambda _: server.segment(image).seconds, range(CLIENTS * each)))
     seconds = time.perf_counter() - began
-    count = CLIENTS * each
+    alone += [server.segment(image).stages["network"] for _ in range(_ALONE)]
+    count, network_s = CLIENTS * each, median(alone)
     return {
         "clients": CLIENTS,
         "volumes": count,
         "seconds": seconds,
         "latencies_s": latencies,
         "network_s": network_s,
+        "alone_s": alone,
         "per_hour": 3600.0 * count / seconds,
         "allowed_per_hour": 3600.0 / network_s,
         "part": count * network_s / seconds,

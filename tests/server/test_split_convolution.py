@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import openvino
@@ -10,6 +11,7 @@ import pytest
 from openvino import Model, Node
 from openvino import opset13 as ops
 
+from spine_server.openvino_engine import EngineOptions, OpenVinoEngine
 from spine_server.split_convolution import split_convolutions
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
@@ -53,6 +55,18 @@ def test_a_sum_of_convolutions_answers_the_same(
     assert split_convolutions(model) == 1
     assert joins(model) == 0
     np.testing.assert_allclose(answer_of(model), reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("parameters", "joined"), [({}, 0), (F32, 1)])
+def test_the_engine_splits_but_for_the_exact_mode(
+    tmp_path: Path, parameters: dict[str, str], joined: int
+) -> None:
+    openvino.save_model(joined_and_convolved((6, 7, 8)), tmp_path / "model.xml")
+    engine = OpenVinoEngine(tmp_path / "model.xml", EngineOptions.from_parameters(parameters))
+    layers = [
+        node.get_rt_info()["layerType"].value for node in engine._compiled.get_runtime_model().get_ops()
+    ]
+    assert layers.count("Concatenation") == joined
 
 
 def test_what_is_joined_along_another_axis_or_used_elsewhere_too_is_left_alone() -> None:

@@ -24,8 +24,8 @@ STAGE_DEFAULTS = {
     # numpy's OpenBLAS asks all cores for the inverse of a 4x4 matrix, 40 times its own work, and waits for a
     # time slice of each where they are busy. The stages' products are small, and have threads of their own.
     "OPENBLAS_NUM_THREADS": "1",
-    # From 4 MiB on arrays go back to the machine when they are freed. glibc raises the limit to 32 MiB by
-    # itself, and so keeps a volume's arrays for the next one, in every stage.
+    # From 4 MiB on memory goes back to the machine when it is freed. glibc raises the limit to 32 MiB by
+    # itself, and so keeps one volume's for the next one. Our stages give theirs back when they are idle.
     "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
 }
 """Environment variables that Triton and its stages get unless they are set; the image sets the same."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from spine_server import wire_errors
 from spine_server.callers import Callers
+from spine_server.idle_memory import IdleMemory, keep_freed
 from spine_server.lifeline import end_with_triton
 from spine_server.modes import OVERLAY, Leaves
 from spine_server.stage_metrics import StageMetrics
@@ -123,6 +124,8 @@ class Stage:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's entry: remember where the files are, then `load`."""
         end_with_triton()
+        keep_freed()
+        self.idle_memory = IdleMemory()
         config = json.loads(args["model_config"])
         self.name: str = args["model_name"]
         self.repository = Path(args["model_repository"]).parent
@@ -160,7 +163,8 @@ class Stage:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Triton's entry: answer each request, whatever happens to its neighbours."""
-        return [self._answer(StageRequest(request, self.callers)) for request in requests]
+        with self.idle_memory.working():
+            return [self._answer(StageRequest(request, self.callers)) for request in requests]
 
     def _answer(self, request: StageRequest) -> Any:
         started = time.monotonic()

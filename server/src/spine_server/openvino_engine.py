@@ -7,7 +7,6 @@ processor only, and compiling takes seconds.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import openvino
 from numpy.typing import NDArray
 
+from spine_server.idle_memory import give_back
 from spine_server.precise_norm import make_norms_precise
 from spine_server.split_convolution import split_convolutions
 from spinecore.errors import ModelError
@@ -85,7 +85,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot compile {model_file.name}: {error}") from None
         del model
-        _give_back_memory()
+        give_back()  # what compiling left: some 40 MiB of the paper's network
         self._request = self._compiled.create_infer_request()
         self.input_names = frozenset(port.get_any_name() for port in self._compiled.inputs)
         self.output_names = tuple(port.get_any_name() for port in self._compiled.outputs)
@@ -102,10 +102,3 @@ class OpenVinoEngine:
         """What OpenVINO chose, for the log."""
         names = ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT")
         return " ".join(f"{name.lower()}={self._compiled.get_property(name)}" for name in names)
-
-
-def _give_back_memory() -> None:
-    """Hand what compiling left in malloc's arenas back to the machine: some 40 MiB of the paper's network."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    if trim is not None:
-        trim(0)
