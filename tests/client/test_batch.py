@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from ctrl_c import hear_ctrl_c
+from ctrl_c import start_hearing_ctrl_c
 from dicom_writer import write_series
 from fake_triton import fails, good_answer, hangs
 
@@ -98,9 +97,7 @@ def test_ctrl_c_keeps_what_is_done(serve, studies: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     command = [sys.executable, "-m", "spine_client.cli", "batch", str(studies), "--out", str(out)]
     options = ["--formats", "json", "--concurrency", "1", "--url", servicer.url]
-    process = subprocess.Popen(
-        [*command, *options], stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
-    )
+    process = start_hearing_ctrl_c([*command, *options])
     while len(servicer.requests) < 2:  # a cold start takes what it takes; pytest's own limit ends a hang
         assert process.poll() is None
         time.sleep(0.02)

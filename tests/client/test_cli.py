@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from ctrl_c import hear_ctrl_c
+from ctrl_c import start_hearing_ctrl_c
 from dicom_writer import AXIAL, write_series
 from fake_triton import FakeTriton, fails, hangs, in_shared_memory, input_tensors, labels_only, start
 
@@ -241,7 +240,7 @@ def test_health_without_a_server_is_4(capsys) -> None:
 def test_ctrl_c_cancels_the_request_and_is_130(serve, folder: Path) -> None:
     servicer, _ = serve(hangs())
     command = [sys.executable, "-m", "spine_client.cli", "analyze", str(folder), "--url", servicer.url]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
+    process = start_hearing_ctrl_c(command)
     while not servicer.requests:  # a cold start takes what it takes; pytest's own limit ends a hang
         assert process.poll() is None
         time.sleep(0.02)
