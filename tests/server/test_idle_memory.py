@@ -59,6 +59,16 @@ def test_memory_is_given_back_once_after_the_last_of_several_requests() -> None:
         given.get(timeout=0.5)
 
 
+def test_closed_it_has_no_thread_left_and_gives_nothing_back() -> None:
+    given = threading.Event()
+    idle = IdleMemory(given.set, after_s=0.2)
+    with idle.working():
+        pass
+    idle.close()
+    assert not [each for each in threading.enumerate() if each is idle._thread]
+    assert not given.wait(0.5)
+
+
 def test_nothing_is_given_back_while_a_request_is_answered() -> None:
     given = threading.Event()
     idle = IdleMemory(given.set, after_s=0.05)

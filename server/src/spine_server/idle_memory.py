@@ -35,13 +35,25 @@ def give_back() -> None:
 
 
 class IdleMemory:
-    """Calls `action` once, `after_s` after the last `with idle.working():` has ended and no other begun."""
+    """Calls `action` once, `after_s` after the last `with idle.working():` has ended and no other begun.
+
+    `close` it before the process ends: a thread that Python stops while it shuts down may keep it alive.
+    """
 
     def __init__(self, action: Callable[[], None] = give_back, *, after_s: float = AFTER_S) -> None:
         self._action, self._after_s = action, after_s
         self._changed = threading.Condition()
         self._due_s: float | None = None
-        threading.Thread(target=self._watch, name="idle memory", daemon=True).start()
+        self._closed = False
+        self._thread = threading.Thread(target=self._watch, name="idle memory", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; what is kept then goes with the process."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -58,7 +70,9 @@ class IdleMemory:
     def _watch(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._due_s is not None)
+                self._changed.wait_for(lambda: self._closed or self._due_s is not None)
+                if self._closed:
+                    return
                 left_s = (self._due_s or 0.0) - time.monotonic()
                 if left_s > 0:
                     self._changed.wait(left_s)

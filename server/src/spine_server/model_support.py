@@ -166,6 +166,10 @@ class Stage:
         with self.idle_memory.working():
             return [self._answer(StageRequest(request, self.callers)) for request in requests]
 
+    def finalize(self) -> None:
+        """Triton's exit: no thread of ours outlives the interpreter."""
+        self.idle_memory.close()
+
     def _answer(self, request: StageRequest) -> Any:
         started = time.monotonic()
         with self.tracer.span(request.id, request.traceparent) as span:
