@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from spine_server.canary import run_canary
 from spine_server.errors import CanaryError
 from spine_server.leftovers import SHARED_MEMORY
 from spine_server.processes import stubs_of
+from spine_server.supervisor import StopRequest
 
 PATIENCE_S = 60.0
 """For a machine busy with other things. How long recovery takes is measured by `make recovery`; here it
@@ -229,3 +231,23 @@ def test_a_request_in_the_dead_stage_fails_soon(tiny_repository: Path, number: s
             run_canary(server.url, timeout_s=30.0)
         assert time.monotonic() - began < 15.0
         killer.wait()
+
+
+def test_a_stop_may_be_requested_by_a_signal_at_any_moment_of_the_wait() -> None:
+    """Some 200 signals while the main thread goes in and out of `wait`: with a threading.Event it hangs."""
+    stops = [StopRequest()]
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        stops[-1].set()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for _ in range(200):
+            while not stops[-1].wait(0.00001):
+                pass
+            stops.append(StopRequest())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(stop.is_set() for stop in stops[:-1])

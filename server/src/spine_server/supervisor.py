@@ -20,7 +20,8 @@ time of a start.
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -40,6 +41,34 @@ _MOST_RELOADS = 3
 """Of one model within five minutes; after that the server is restarted."""
 
 Say = Callable[[str], None]
+
+
+class StopRequest:
+    """As `threading.Event`, for one waiter, and `set` may come from a signal handler.
+
+    The handler runs in the thread that waits, perhaps while that holds an Event's lock, and would wait for it
+    for ever. A SimpleQueue can be put to again in the middle of its own methods.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """Ask for the stop."""
+        self._requested = True
+        self._wake.put(None)
+
+    def is_set(self) -> bool:
+        """Whether it was asked for."""
+        return self._requested
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until it is asked for, at most `timeout_s`; whether it was."""
+        if not self._requested:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=timeout_s)
+        return self._requested
 
 
 class Supervisor:
@@ -65,7 +94,7 @@ class Supervisor:
         """Of the Triton that ended last."""
         self._options = supervision
         self._say = say
-        self._stop_requested = threading.Event()
+        self._stop_requested = StopRequest()
         self._restarts = Backoff(supervision.max_restarts)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="supervisor")
         self._work: Future[str | None] | None = None
