@@ -65,7 +65,7 @@ def test_closed_it_has_no_thread_left_and_gives_nothing_back() -> None:
     with idle.working():
         pass
     idle.close()
-    assert not [each for each in threading.enumerate() if each is idle._thread]
+    assert not idle._thread.is_alive()
     assert not given.wait(0.5)
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -233,8 +234,27 @@ def test_a_request_in_the_dead_stage_fails_soon(tiny_repository: Path, number: s
         killer.wait()
 
 
+def test_a_stop_may_be_requested_at_each_line_of_the_wait() -> None:
+    """A trace function is where a signal's handler may be: between two lines, whatever lock is held there."""
+    stop = StopRequest()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        stop.set()
+        return trace
+
+    def wait() -> None:
+        sys.settrace(trace)
+        stop.wait(10.0)
+        sys.settrace(None)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(30.0)
+    assert not thread.is_alive() and stop.is_set()
+
+
 def test_a_stop_may_be_requested_by_a_signal_at_any_moment_of_the_wait() -> None:
-    """Some 200 signals while the main thread goes in and out of `wait`: with a threading.Event it hangs."""
+    """Some 200 signals while the main thread goes in and out of `wait`."""
     stops = [StopRequest()]
 
     def handler(number: int, frame: FrameType | None) -> None:

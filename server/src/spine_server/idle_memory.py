@@ -37,7 +37,7 @@ def give_back() -> None:
 class IdleMemory:
     """Calls `action` once, `after_s` after the last `with idle.working():` has ended and no other begun.
 
-    `close` it before the process ends: a thread that Python stops while it shuts down may keep it alive.
+    `close` ends its thread: none should be in malloc while the process ends.
     """
 
     def __init__(self, action: Callable[[], None] = give_back, *, after_s: float = AFTER_S) -> None:
