@@ -60,24 +60,52 @@ class Servers:
     both: SpineClient
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Studies of both servers while the other was idle, and of the first while the second was busy."""
+
+    quiet: list[tuple[VolumeTimes, ...]]
+    beside: tuple[VolumeTimes, ...]
+
+    @property
+    def work_s(self) -> float:
+        """Core-seconds of a study alone."""
+        return _mean_work_s(_joined(self.quiet))
+
+
+@dataclass(frozen=True)
+class Played:
+    """A case as it went; `work_s`: core-seconds of the servers for each study answered, `others` as cores."""
+
+    case: Case
+    outcome: Outcome
+    work_s: float
+    others: float
+
+
 def check(samples: Sequence[Sample], out: Path, *, machine: str, seconds: float, rounds: int) -> int:
-    """Measure, run, simulate, compare. Returns 1 where a judged figure is more than 15 % off, else 0."""
+    """Measure, run, simulate, compare. Returns 1 where a judged figure is more than 15 % off, else 0.
+
+    Service times are measured before, between and after the runs: a shared machine is not equally fast at
+    all times, and what is predicted is what a run takes at the speed that it had.
+    """
     topology = read_topology()
     with tempfile.TemporaryDirectory() as folder, embedded(CORES, Path(folder)) as (replicas, took_s):
         alone = [SpineClient(address(replica), timeout_s=_TIMEOUT_S) for replica in replicas]
         both = SpineClient([address(replica) for replica in replicas], timeout_s=_TIMEOUT_S)
-        servers, others = Servers(replicas, alone, both), _OtherWork(replicas)
+        servers = Servers(replicas, alone, both)
         print(f"two servers are ready, after {took_s[0]:.0f} and {took_s[1]:.0f} s", flush=True)
-        times = _service_times(servers, samples, topology, machine, float(np.mean(took_s)), rounds)
-        _warn(others.cores())
-        rows = [
-            _row(case, servers, samples, topology, times)
-            for case in _cases(LOAD / times.mean_s, seconds, samples)
-        ]
+        moments = [_moment(servers, samples, topology, rounds)]
+        played = []
+        for case in _cases(LOAD / _mean_s(moments[0]), seconds, samples):
+            played.append(_play(case, servers, samples))
+            moments.append(_moment(servers, samples, topology, rounds))
         both.close()
         for client in alone:
             client.close()
-    _write(out, times, rows)
+    times = _service_times(moments, machine, float(np.mean(took_s)))
+    rows = [_row(each, samples, topology, times) for each in played]
+    _write(out, times, moments, rows)
     return 0 if all(row["held"] for row in rows) else 1
 
 
@@ -89,33 +117,46 @@ def _cases(rate_per_s: float, seconds: float, samples: Sequence[Sample]) -> list
     ]
 
 
-def _service_times(
-    servers: Servers,
-    samples: Sequence[Sample],
-    topology: Topology,
-    machine: str,
-    ready_s: float,
-    rounds: int,
-) -> ServiceTimes:
-    """Of both servers in turn while the other is idle; and how much slower one is while the other is busy."""
-    quiet = [
-        measure(client, samples, topology, rounds=rounds, usage=partial(usage, replica))
+def _moment(servers: Servers, samples: Sequence[Sample], topology: Topology, rounds: int) -> Moment:
+    """Measure both servers, one after the other, and the first once more beside a busy neighbour."""
+    others = _OtherWork(servers.replicas)
+    take = [
+        partial(measure, client, samples, topology, rounds=rounds, usage=partial(usage, replica))
         for client, replica in zip(servers.alone, servers.replicas, strict=True)
     ]
+    quiet = [each() for each in take]
     with _kept_busy(servers.alone[1], samples):
-        beside = measure(
-            servers.alone[0], samples, topology, rounds=rounds, usage=partial(usage, servers.replicas[0])
-        )
-    slowdown = float(np.mean([_work_s(b) / _work_s(a) for a, b in zip(quiet[0], beside, strict=True)]))
-    volumes = tuple(replace(a, studies=a.studies + b.studies) for a, b in zip(*quiet, strict=True))
+        moment = Moment(quiet, take[0]())
+    print(f"a study alone takes {moment.work_s:.2f} s on the core", flush=True)
+    _warn(others.cores())
+    return moment
+
+
+def _service_times(moments: Sequence[Moment], machine: str, ready_s: float) -> ServiceTimes:
+    """Of all moments together; and how much slower a server is while the other is busy."""
+    pairs = zip(_joined([m.quiet[0] for m in moments]), _joined([m.beside for m in moments]), strict=True)
+    slowdown = float(np.mean([_work_s(beside) / _work_s(quiet) for quiet, beside in pairs]))
+    volumes = _joined([part for moment in moments for part in moment.quiet])
     today = time.strftime("%Y-%m-%d", time.gmtime())
     times = ServiceTimes(machine, today, "cpu", 1, ready_s, volumes, max(1.0, slowdown))
     print(
-        f"a study alone takes {times.mean_s:.2f} s, {_mean_work_s(times):.2f} s of them on the core; "
-        f"work takes {slowdown:.2f} times as long beside a busy neighbour",
+        f"all in all a study alone takes {times.mean_s:.2f} s, {_mean_work_s(volumes):.2f} s of them on the "
+        f"core; work takes {slowdown:.2f} times as long beside a busy neighbour",
         flush=True,
     )
     return times
+
+
+def _joined(parts: Sequence[tuple[VolumeTimes, ...]]) -> tuple[VolumeTimes, ...]:
+    """Several measurements of the same volumes as one."""
+    return tuple(
+        replace(each[0], studies=tuple(study for volume in each for study in volume.studies))
+        for each in zip(*parts, strict=True)
+    )
+
+
+def _mean_s(moment: Moment) -> float:
+    return ServiceTimes("", "", "cpu", 1, 0.0, _joined(moment.quiet)).mean_s
 
 
 def _work_s(volume: VolumeTimes) -> float:
@@ -123,9 +164,9 @@ def _work_s(volume: VolumeTimes) -> float:
     return float(np.median([sum(study.cpu.values()) for study in volume.studies]))
 
 
-def _mean_work_s(times: ServiceTimes) -> float:
-    weights = [volume.weight for volume in times.volumes]
-    return float(np.average([_work_s(volume) for volume in times.volumes], weights=weights))
+def _mean_work_s(volumes: Sequence[VolumeTimes]) -> float:
+    weights = [volume.weight for volume in volumes]
+    return float(np.average([_work_s(volume) for volume in volumes], weights=weights))
 
 
 @contextmanager
@@ -150,18 +191,31 @@ def _kept_busy(client: SpineClient, samples: Sequence[Sample]) -> Iterator[None]
             caller.join()
 
 
-def _row(
-    case: Case, servers: Servers, samples: Sequence[Sample], topology: Topology, times: ServiceTimes
-) -> dict[str, Any]:
-    """Run a case, simulate it, and set both side by side."""
+def _play(case: Case, servers: Servers, samples: Sequence[Sample]) -> Played:
+    """Run a case."""
     client = servers.both if case.servers == 2 else servers.alone[0]
-    others = _OtherWork(servers.replicas)
+    others, before = _OtherWork(servers.replicas), _used_s(servers)
     with on_cores(CORES[1] if case.servers == 1 else CORES[0] + CORES[1]):
-        real = play(client, case.schedule, samples)
-    foreign = others.cores()
+        outcome = play(client, case.schedule, samples)
+    work_s = (_used_s(servers) - before) / max(1, int(outcome.answered.sum()))
+    played = Played(case, outcome, work_s, others.cores())
+    print(f"{case.name}: {work_s:.2f} s on the core for each study answered", flush=True)
+    _warn(played.others)
+    return played
+
+
+def _used_s(servers: Servers) -> float:
+    return sum(sum(usage(replica).values()) for replica in servers.replicas)
+
+
+def _row(
+    played: Played, samples: Sequence[Sample], topology: Topology, times: ServiceTimes
+) -> dict[str, Any]:
+    """Simulate what was played, and set both side by side."""
+    case, real = played.case, played.outcome
     runs = predict(case, samples, topology, times)
-    row: dict[str, Any] = {"case": case.name, "sent": len(case.schedule.due_s), "other_work_cores": foreign}
-    row["failures"] = dict(real.failures)
+    row: dict[str, Any] = {"case": case.name, "sent": len(case.schedule.due_s)}
+    row |= {"other_work_cores": played.others, "work_s": played.work_s, "failures": dict(real.failures)}
     row["studies"] = _studies(real, samples)
     held = True
     for name in FIGURES:
@@ -171,7 +225,6 @@ def _row(
         held = held and (name not in case.judged or abs(off) <= WITHIN)
     row |= {"judged": case.judged, "held": held}
     print(_line(row), flush=True)
-    _warn(foreign)
     return row
 
 
@@ -252,7 +305,7 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['case']}, {row['sent']} sent: {'; '.join(parts)}: {verdict}"
 
 
-def _write(out: Path, times: ServiceTimes, rows: list[dict[str, Any]]) -> None:
+def _write(out: Path, times: ServiceTimes, moments: Sequence[Moment], rows: list[dict[str, Any]]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     times.save(out / "times.json")
     content = {
@@ -260,7 +313,8 @@ def _write(out: Path, times: ServiceTimes, rows: list[dict[str, Any]]) -> None:
         "date": times.date,
         "seeds": len(SEEDS),
         "mean_alone_s": times.mean_s,
-        "mean_work_s": _mean_work_s(times),
+        "mean_work_s": _mean_work_s(times.volumes),
+        "work_s_at_each_moment": [moment.work_s for moment in moments],
         "neighbour_slowdown": times.neighbour_slowdown,
         "cases": rows,
     }
