@@ -94,7 +94,7 @@ load: $(VENV)/.dev ## 3 minutes of load on a server started here: where it satur
 	@$(BIN)/python benchmarks/run.py --out $(OUT)/load/run --workload $(or $(WORKLOAD),small) $(ARGS)
 
 plan: $(VENV)/.dev ## replicas, cost and a lost node's harm for a day's studies (ARGS="--studies 5000 --p95 30 --price 2.5")
-	@$(BIN)/python benchmarks/plan.py size --out $(OUT)/plan --times $(or $(TIMES),benchmarks/results/plan-times-2026-11-22.json) $(ARGS)
+	@$(BIN)/python benchmarks/plan.py size --out $(OUT)/plan --times $(or $(TIMES),benchmarks/results/plan-times-2026-11-28.json) $(ARGS)
 
 docs: $(VENV)/.dev ## the client's API reference, from its docstrings
 	@$(BIN)/python scripts/api_reference.py --out $(OUT)/docs

@@ -195,7 +195,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_check)
     add = parser.add_argument
     add("--workload", type=Path, default=WORKLOADS / "small.yaml", help="whose volumes are sent")
-    add("--seconds", type=float, default=90.0, help="of each real run (default: 90)")
+    add("--seconds", type=float, default=180.0, help="of each real run (default: 180)")
     add("--rounds", type=int, default=2, help="of each volume before and after each run (default: 2)")
     add("--machine", default="unknown machine", help="what kind it is, for the record")
     add("--out", type=Path, default=Path("out/plan"))
