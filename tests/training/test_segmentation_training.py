@@ -32,7 +32,7 @@ from spine_training.slim import write_slim_results
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
 from spinecore.labels import Class
 from spinecore.network_spec import NetworkSpec
-from spinecore.phantom import PhantomConfig
+from spinecore.phantom import PhantomConfig, make_phantom
 
 
 def test_phantoms_outside_the_training_seeds_are_refused_before_anything_is_drawn(
@@ -197,3 +197,12 @@ def test_lengths_are_learnt_from_narrow_canals_as_often_as_usual() -> None:
         assert (config.stenosis, config.bulge) == (usual.stenosis, usual.bulge)
         assert (config.seed, config.region, config.contrast) == (seed, many.region, many.contrast)
     assert np.mean([dataset.phantom_config(seed).stenosis for seed in range(20)]) > 1.5 * usual.stenosis
+
+
+def test_phantoms_drawn_ahead_are_those_asked_for_in_their_order() -> None:
+    small = {"spacing_mm": (3.0, 3.0, 3.0), "fov_mm": (90.0, 90.0, 60.0)}
+    configs = [PhantomConfig(seed=seed, **small) for seed in range(6)]  # type: ignore[arg-type]
+    drawn = list(dataset.drawn_ahead(iter(configs)))
+    assert [phantom.config.seed for phantom in drawn] == list(range(6))
+    assert np.array_equal(drawn[4].image, make_phantom(configs[4]).image)
+    assert list(dataset.drawn_ahead([])) == []

@@ -19,8 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from spine_training.dataset import VALIDATION_SEEDS, usual_phantom_config
+from spine_training.dataset import VALIDATION_SEEDS, drawn_ahead, usual_phantom_config
 from spine_training.evaluate import SegmentationModel
 from spine_training.evaluation.cases import degenerated
 from spinecore.calibration import (
@@ -47,7 +46,6 @@ from spinecore.calibration import (
 from spinecore.findings import identify
 from spinecore.geometry import Volume
 from spinecore.patches import check_description
-from spinecore.phantom import make_phantom
 from spinecore.report import CANAL_RANGE_MM, HEIGHT_RANGE_MM
 
 if TYPE_CHECKING:
@@ -265,7 +263,7 @@ def calibrate(repository: Path, phantoms: int) -> dict[str, Any]:
     cnn = MeasurementModel.load(repository / "measure_cnn" / "1")
     rows: list[Residual] = []
     started = time.monotonic()
-    for index, phantom in enumerate(_phantoms(range(phantoms))):
+    for index, phantom in enumerate(drawn_ahead(map(calibration_config, range(phantoms)))):
         classes = segmentation.classes(Volume(phantom.image[None], phantom.affine))
         rows += residuals(phantom, classes, cnn)
         print(f"{index + 1} of {phantoms} phantoms, {time.monotonic() - started:.0f} s", flush=True)
@@ -282,12 +280,6 @@ def calibrate(repository: Path, phantoms: int) -> dict[str, Any]:
     path = repository / "measure_cnn" / "1" / "measure.json"
     path.write_text(json.dumps({**cnn.description, "calibration": table}, indent=1) + "\n", encoding="utf-8")
     return table
-
-
-def _phantoms(indices: Iterable[int]) -> Iterator[Phantom]:
-    """The phantoms, drawn ahead in a second process."""
-    with ProcessPoolExecutor(1) as pool:
-        yield from pool.map(make_phantom, map(calibration_config, indices))
 
 
 def summary(table: dict[str, Any]) -> str:

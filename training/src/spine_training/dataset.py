@@ -7,7 +7,10 @@ site's own. Seeds from 900000 on are held out: they belong to the acceptance tes
 from __future__ import annotations
 
 import json
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +22,8 @@ from spine_training.workspace import PAPER_CONFIGURATION, Workspace
 from spinecore.labels import Class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
 
     from spinecore.phantom import Contrast, Phantom, PhantomConfig, Region
 
@@ -30,6 +34,7 @@ CONTRAST_WEIGHTS = {"random": 0.2, "t2": 0.3, "t1": 0.4, "fatsat": 0.1}
 STENOSIS_SHARE = (0.1, 0.6)  # more than in patients: drawn as rarely, the network smooths them over
 BULGE_SHARE = (0.2, 0.6)
 SPOILED_SHARE = 0.1  # images with motion, metal or missing signal
+DRAWN_AHEAD = 3
 FILE_ENDING = ".nii"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -80,6 +85,22 @@ def draw_phantom(seed: int) -> Phantom:
     from spinecore.phantom import make_phantom
 
     return make_phantom(phantom_config(seed))
+
+
+def drawn_ahead(configs: Iterable[PhantomConfig]) -> Iterator[Phantom]:
+    """The phantoms of `configs` in their order, drawn in a process beside this one, `DRAWN_AHEAD` early."""
+    from spinecore.phantom import make_phantom
+
+    waiting: deque[Future[Phantom]] = deque()
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn")
+    ) as pool:  # engines' threads do not survive a fork
+        for config in configs:
+            waiting.append(pool.submit(make_phantom, config))
+            if len(waiting) > DRAWN_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def write_phantoms(workspace: Workspace, seeds: Iterable[int]) -> list[str]:

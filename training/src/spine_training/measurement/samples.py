@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spine_training.dataset import usual_phantom_config
 from spinecore.disc_frame import DiscFrame
 from spinecore.findings import identify
 from spinecore.geometry import Volume
 from spinecore.patches import extract_patch
-from spinecore.phantom import make_phantom
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
@@ -80,14 +78,13 @@ def join(parts: Iterable[Samples]) -> Samples:
     )
 
 
-def samples_of_seed(seed: int, *, network: SegmentationModel | None = None) -> Samples | None:
-    """Every complete disc of a seed's phantom; None if it shows none.
+def samples_of(phantom: Phantom, *, network: SegmentationModel | None = None) -> Samples | None:
+    """Every complete disc of a phantom; None if it shows none.
 
     Without `network` each disc is cut in its jittered true frame, with it as the server cuts it.
     """
-    phantom = make_phantom(usual_phantom_config(seed))
     if network is None:
-        cut = list(jittered_patches(phantom, np.random.default_rng([seed, 64])))
+        cut = list(jittered_patches(phantom, np.random.default_rng([phantom.config.seed, 64])))
     else:
         cut = list(served_patches(phantom, network.classes(Volume(phantom.image[None], phantom.affine))))
     if not cut:

@@ -15,11 +15,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from spine_training.dataset import TRAINING_SEEDS, VALIDATION_SEEDS
+from spine_training.dataset import (
+    TRAINING_SEEDS,
+    VALIDATION_SEEDS,
+    drawn_ahead,
+    usual_phantom_config,
+)
 from spine_training.measurement import checkpoint
 from spine_training.measurement.network import TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
-from spine_training.measurement.samples import Samples, join, samples_of_seed
+from spine_training.measurement.samples import Samples, join, samples_of
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
@@ -85,15 +90,12 @@ def train_measurement(
 
 def cached_samples(folder: Path, seeds: range, network: SegmentationModel | None) -> Samples:
     """Samples of the phantoms of `seeds`, cut once and kept under ``folder/true`` or ``folder/served``."""
-    parts = []
-    for seed in seeds:
-        path = folder / ("true" if network is None else "served") / f"{seed:05d}.npz"
-        if path.exists():
-            parts.append(Samples.load(path))
-        elif (found := samples_of_seed(seed, network=network)) is not None:
-            found.save(path)
-            parts.append(found)
-    return join(parts)
+    files = {seed: folder / ("true" if network is None else "served") / f"{seed:05d}.npz" for seed in seeds}
+    missing = [usual_phantom_config(seed) for seed, path in files.items() if not path.exists()]
+    for phantom in drawn_ahead(tqdm(missing, desc="patches", unit="phantom", disable=not missing)):
+        if (found := samples_of(phantom, network=network)) is not None:
+            found.save(files[phantom.config.seed])
+    return join(Samples.load(path) for path in files.values() if path.exists())
 
 
 def straighten(path: Path, samples: Samples) -> None:
