@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TRAINING_SEEDS = range(10_000)
 VALIDATION_SEEDS = range(10_000, 20_000)
 REGION_WEIGHTS = {"lumbar": 0.37, "cervical": 0.37, "thoracic": 0.22, "none": 0.04}
-CONTRAST_WEIGHTS = {"random": 0.2, "t2": 0.3, "t1": 0.4, "fatsat": 0.1}
+CONTRAST_WEIGHTS = {"random": 0.25, "t2": 0.35, "t1": 0.3, "fatsat": 0.1}
 STENOSIS_SHARE = (0.1, 0.6)  # more than in patients: drawn as rarely, the network smooths them over
 BULGE_SHARE = (0.2, 0.6)
 SPOILED_SHARE = 0.1  # images with motion, metal or missing signal

@@ -42,7 +42,6 @@ RANGES: Final[dict[Tissue, tuple[float, float, float, float, float, float]]] = {
     T.FAT_SUBCUTANEOUS: (0.5, 1.6, 0.7, 1.6, 0.0, 0.3),
     T.INTERSPINOUS: (0.1, 0.6, 0.3, 0.8, 0.05, 0.4),
     T.LIGAMENT: (0.0, 0.15, 0.0, 0.15, 0.0, 0.15),
-    T.DURA: (0.0, 0.15, 0.0, 0.15, 0.0, 0.15),
     T.SKIN: (0.1, 0.6, 0.2, 0.5, 0.1, 0.5),
     T.AORTA: (0.0, 0.3, 0.0, 0.25, 0.0, 0.3),
     T.VENA_CAVA: (0.0, 0.3, 0.0, 0.25, 0.0, 0.4),
@@ -122,7 +121,6 @@ def _order_t1(mean: F32) -> None:
     """Put what T1 orders into that order, where ranges that overlap did not."""
     fluid, soft = [T.CSF, T.BRAIN_CSF], [T.MUSCLE, T.CORD, T.ROOTS]
     mean[fluid] = np.minimum(mean[fluid], CSF_TO_SOFT_T1 * mean[soft].min())
-    fibrous = [T.LIGAMENT, T.DURA]
-    mean[fibrous] = np.minimum(mean[fibrous], LIGAMENT_TO_CSF_T1 * mean[T.CSF])
+    mean[T.LIGAMENT] = min(mean[T.LIGAMENT], LIGAMENT_TO_CSF_T1 * mean[T.CSF])
     darker = [T.NUCLEUS, T.NUCLEUS_DEGENERATE, T.ANNULUS, T.MUSCLE]
     mean[_MARROWS] *= max(1.0, MARROW_TO_DISC_T1 * float(mean[darker].max() / mean[T.MARROW]))

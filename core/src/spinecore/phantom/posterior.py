@@ -142,7 +142,7 @@ def paint_lamina(rng: np.random.Generator, canvas: Canvas, arch: Arch, style: Ar
     )
     flavum = (np.abs(arch.n - arch.back_mm - 2 + 0.3 * side) < 1.6) & (side < arch.half_width_mm + 2)
     flavum &= (lamina <= 0) & (np.abs(arch.s) < h + 4)
-    canvas.paint_box(arch.box, flavum, Tissue.MUSCLE)  # four fifths elastin: not as dark as other ligaments
+    canvas.paint_box(arch.box, flavum, Tissue.LIGAMENT)
     bulk = np.clip(0.25 + 1.1 * np.abs((arch.s - 0.15 * h) / h), 0, 1.15)
     fat = (arch.n > arch.back_mm - 1.5) & (arch.n < arch.back_mm + (style.fat_mm * size - 0.8 * side) * bulk)
     canvas.paint_box(arch.box, fat & (np.abs(arch.s) < h + 4) & (size > 0.6), Tissue.FAT_EPIDURAL)

@@ -22,11 +22,8 @@ from spinecore.phantom.tissues import Tissue
 CORD_HALF_AP_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [3.2, 4, 3.4, 3.4, 3.8, 3.9, 4.2])
 ALA_HALF_WIDTH_MM = (12.0, 28.0, 38.0, 48.0, 55.0)
 DURA_MM = (0.3, 0.9)
-"""Thickness of the dark line round the fluid: 0.25 to 0.4 mm of dura in adults, and with what lies against it
+"""Thickness of the dark line round the sac: 0.25 to 0.4 mm of dura in adults, and with what lies against it
 and the chemical shift of the fat outside up to a pixel of a clinical image, as the real series show."""
-FAT_REACH = (-0.2, 1.1)
-"""How far epidural fat lies round the sac: from its front (-1) to its middle (0) or all round (1 and more).
-Where it does not reach, flavum and facets touch the sac, as they do beside the midline in the real series."""
 CORD_HALF_WIDTH_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [4, 4.8, 4.2, 4.3, 6.2, 6.5, 6])
 
 
@@ -52,16 +49,15 @@ def paint_spine(rng: np.random.Generator, canvas: Canvas) -> None:
 def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     """Epidural fat, what narrows the canal, dura, CSF, cord and roots.
 
-    The dura is the sac's own outermost layer. A stenosis is made of what makes it in patients: disc and bone
-    edges in front, thickened flavum behind. Left as epidural fat, as bright in T2 as the CSF beside it, it
-    would be in the truth but not in the image.
+    A stenosis is made of what makes it in patients: disc and bone edges in front, thickened flavum behind.
+    Left as epidural fat, as bright in T2 as the CSF beside it, it would be in the truth but not in the image.
     """
     canal = canvas.canal
     centre, half_ap, half_width = (a.astype(np.float32) for a in canal.at(canvas.s))
     within = (canvas.s > canal.ends_mm[0]) & (canvas.s < canal.ends_mm[1])
     across = (canvas.n - centre) / half_ap
     front = canvas.by_level(canvas.column.half_depth_mm)
-    sheath = within & (canvas.n > 0.9 * front) & (across < rng.uniform(*FAT_REACH))
+    sheath = within & (canvas.n > 0.9 * front) & (across < 1.1)
     canvas.paint(sheath & (np.abs(canvas.w) < 1.1 * half_width), Tissue.FAT_EPIDURAL)
     healthy_centre, healthy_half_ap = (a.astype(np.float32) for a in canal.healthy_at(canvas.s))
     healthy = within & (
@@ -69,13 +65,12 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     )
     inside = within & (np.abs(canvas.w) < _room(canal, across, half_width))
     canvas.paint(healthy & ~inside, Tissue.MUSCLE)  # about the signal of flavum and bulging annulus; no class
-    canvas.paint(inside, Tissue.DURA)
-    canvas.labels[inside] = CANAL
     dura = np.float32(rng.uniform(*DURA_MM))
-    lumen_ap = np.maximum(half_ap - dura, np.float32(0.05))
-    lumen = within & (np.abs(canvas.w) < _room(canal, (canvas.n - centre) / lumen_ap, half_width - dura))
-    canvas.paint(lumen, Tissue.CSF)
-    paint_cord(rng, canvas, lumen, centre, lumen_ap)
+    lined = _room(canal, (canvas.n - centre) / (half_ap + dura), half_width + dura)
+    canvas.paint(within & (np.abs(canvas.w) < lined) & ~inside, Tissue.LIGAMENT)
+    canvas.paint(inside, Tissue.CSF)
+    canvas.labels[inside] = CANAL
+    paint_cord(rng, canvas, inside, centre, half_ap)
 
 
 def _room(canal: Canal, across: F32, half_width: F32) -> F32:
@@ -91,20 +86,19 @@ def paint_cord(rng: np.random.Generator, canvas: Canvas, inside: Mask, centre: F
     offset = rng.uniform(-1.5, 1.5)
     tall = np.minimum(canvas.by_level(CORD_HALF_AP_MM) * rng.uniform(0.85, 1.15), 0.85 * half_ap) * full
     wide = canvas.by_level(CORD_HALF_WIDTH_MM) * rng.uniform(0.85, 1.15) * full
-    shift = np.clip(offset, -1, 1) * np.clip(half_ap - tall, 0, None)
+    shift = np.clip(offset, -1, 1) * np.clip(half_ap - tall, 0, None) * 0.8
     square = 1 - ((canvas.n - centre - shift) / tall) ** 2
     cord = inside & (square > 0) & (canvas.w**2 < wide**2 * square)
     canvas.paint(cord, Tissue.CORD)
-    deep = (canvas.n - centre) / half_ap
-    low = inside & (canvas.level < conus + 0.8) & (deep > -rng.uniform(-0.4, 0.6)) & ~cord
-    settled = rng.uniform(0, 2)  # who lies on the back has most roots there
+    low = (
+        inside & (canvas.level < conus + 0.8) & (canvas.n > centre - half_ap * rng.uniform(-0.4, 0.6)) & ~cord
+    )
     where = np.nonzero(low.any(axis=(0, 2)))[0]
     if where.size:
         part = (slice(None), slice(int(where[0]), int(where[-1]) + 1), slice(None))
         step = abs(float(canvas.grid.y_mm[1] - canvas.grid.y_mm[0]))
         strands = smooth_noise(rng, low[part].shape, (18 / step, 2.4 / step, 2.4 / step))
-        roots = low[part] & (strands + settled * deep[part] > rng.uniform(0.3, 1.2))
-        canvas.tissue[part][roots] = Tissue.ROOTS
+        canvas.tissue[part][low[part] & (strands > rng.uniform(0.3, 1.2))] = Tissue.ROOTS
 
 
 def body_box(canvas: Canvas, vertebra: Vertebra, margin_mm: float = 5.0) -> Box | None:
