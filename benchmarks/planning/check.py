@@ -25,7 +25,7 @@ from planning.embedded import address, embedded, on_cores, usage
 from planning.measure import measure
 from planning.openloop import Outcome, Schedule, play
 from planning.run import Site, simulate
-from planning.service import ServiceTimes, VolumeTimes
+from planning.service import ServiceTimes, VolumeTimes, mean_alone_s
 from planning.topology import Topology, read_topology
 from spine_client import RetryPolicy, SpineClient
 
@@ -97,7 +97,7 @@ def check(samples: Sequence[Sample], out: Path, *, machine: str, seconds: float,
         print(f"two servers are ready, after {took_s[0]:.0f} and {took_s[1]:.0f} s", flush=True)
         moments = [_moment(servers, samples, topology, rounds)]
         played = []
-        for case in _cases(LOAD / _mean_s(moments[0]), seconds, samples):
+        for case in _cases(LOAD / mean_alone_s(_joined(moments[0].quiet)), seconds, samples):
             played.append(_play(case, servers, samples))
             moments.append(_moment(servers, samples, topology, rounds))
         both.close()
@@ -153,10 +153,6 @@ def _joined(parts: Sequence[tuple[VolumeTimes, ...]]) -> tuple[VolumeTimes, ...]
         replace(each[0], studies=tuple(study for volume in each for study in volume.studies))
         for each in zip(*parts, strict=True)
     )
-
-
-def _mean_s(moment: Moment) -> float:
-    return ServiceTimes("", "", "cpu", 1, 0.0, _joined(moment.quiet)).mean_s
 
 
 def _work_s(volume: VolumeTimes) -> float:

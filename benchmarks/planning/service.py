@@ -18,7 +18,7 @@ cannot be seen.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -75,6 +75,15 @@ class VolumeTimes:
     studies: tuple[StudyTimes, ...]
 
 
+def mean_alone_s(volumes: Sequence[VolumeTimes]) -> float:
+    """Seconds of a study, the mix of `volumes` considered, when it is alone."""
+    whole = sum(volume.weight for volume in volumes)
+    return sum(
+        volume.weight / whole * float(np.mean([study.total_s for study in volume.studies]))
+        for volume in volumes
+    )
+
+
 @dataclass(frozen=True)
 class ServiceTimes:
     """All that was measured.
@@ -98,11 +107,7 @@ class ServiceTimes:
     @property
     def mean_s(self) -> float:
         """Of a study, the mix of volumes considered, when it is alone."""
-        whole = sum(volume.weight for volume in self.volumes)
-        return sum(
-            volume.weight / whole * float(np.mean([study.total_s for study in volume.studies]))
-            for volume in self.volumes
-        )
+        return mean_alone_s(self.volumes)
 
     def save(self, path: Path) -> None:
         """Write the file."""

@@ -92,9 +92,8 @@ def drawn_ahead(configs: Iterable[PhantomConfig]) -> Iterator[Phantom]:
     from spinecore.phantom import make_phantom
 
     waiting: deque[Future[Phantom]] = deque()
-    with ProcessPoolExecutor(
-        1, mp_context=get_context("spawn")
-    ) as pool:  # engines' threads do not survive a fork
+    spawn = get_context("spawn")  # engines' threads do not survive a fork
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         for config in configs:
             waiting.append(pool.submit(make_phantom, config))
             if len(waiting) > DRAWN_AHEAD:
