@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
 from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
@@ -22,7 +24,39 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 ROTATION_RAD = math.radians(12.0)
 SCALING = (0.85, 1.2)
 NOISE_FLOOR_VARIANCE = (1e-4, 1e-3)
+SHORTENED = 0.3
+"""Share of patches that end as a short image does. Phantoms are mostly longer than a patch: without it the
+network never saw padding above and below, and lost the canal in the last rows of short images."""
+KEPT = (0.3, 0.95)
 _SPATIAL_PROBABILITY = 0.15
+
+
+class Shorten(BasicTransform):  # type: ignore[misc]
+    """Leave a slab of the patch, `KEPT` of one random axis; beyond it what nnU-Net pads short images with.
+
+    image (C, X, Y, Z) becomes 0 there, which is the image's mean after z-score, and segmentation -1, which is
+    nnU-Net's number for "outside".
+    """
+
+    def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
+        """Draw the axis, and how much of it stays and where."""
+        shape = data_dict["image"].shape
+        axis = int(np.random.randint(1, len(shape)))
+        kept = round(shape[axis] * np.random.uniform(*KEPT))
+        start = int(np.random.randint(0, shape[axis] - kept + 1))
+        return {"axis": axis, "start": start, "stop": start + kept}
+
+    def _apply_to_image(self, img: torch.Tensor, **params: Any) -> torch.Tensor:
+        return _outside(img, 0, **params)
+
+    def _apply_to_segmentation(self, segmentation: torch.Tensor, **params: Any) -> torch.Tensor:
+        return _outside(segmentation, -1, **params)
+
+
+def _outside(values: torch.Tensor, fill: int, *, axis: int, start: int, stop: int) -> torch.Tensor:
+    shortened = torch.full_like(values, fill)
+    shortened.narrow(axis, start, stop - start).copy_(values.narrow(axis, start, stop - start))
+    return shortened
 
 
 def initial_patch_size(patch_size: Any) -> Any:
@@ -51,6 +85,7 @@ def training_transforms(
         ),
         *_intensity_transforms(),
         _noise(NOISE_FLOOR_VARIANCE),  # no patch is constant: instance norm's gradient grows 300-fold on one
+        RandomTransform(Shorten(), apply_probability=SHORTENED),  # after the noise: padding has none
         MirrorTransform(allowed_axes=mirror_axes),
         RemoveLabelTansform(-1, 0),
     ]
