@@ -7,25 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from spinecore.calibration import DISAGREEMENT_FACTOR, Calibration, Line, Spread, combine
+from spinecore.calibration import DISAGREEMENT_FACTOR, FORMAT, Calibration, Line, Spread, combine
 from spinecore.errors import ModelError
 from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 
 ROW = {"geometric": 0.6, "cnn": 0.3, "correlation": 0.0}
 TABLE = {
+    "format": FORMAT,
     "segmentation_sha256": "a",
     "measurement_sha256": "b",
     "phantoms": 3,
     "discs": 20,
     "spread_mm": {
         "canal_ap": {
-            "lumbar": {"thin": ROW, "thick": {**ROW, "geometric": 1.2}},
-            "any": {"thin": {**ROW, "cnn": 0.9}},
+            "lumbar": {"bright": ROW, "dark": {**ROW, "geometric": 1.2}},
+            "any": {"bright": {**ROW, "cnn": 0.9}},
         },
-        "body_canal_ap": {"lumbar": {"thin": {"geometric": 0.7}}},
+        "body_canal_ap": {"lumbar": {"bright": {"geometric": 0.7}}},
     },
     "flag_factors": {"cut_at_the_side": 2.0},
-    "lines": {"canal_ap": {"thick": {"slope": 1.1, "offset_mm": -0.4, "error_factor": 0.9}}},
+    "lines": {"canal_ap": {"slope": 1.1, "offset_mm": -0.4, "error_factor": 0.9}},
 }
 
 
@@ -33,25 +34,26 @@ def read(table: dict, *, segmentation: str = "a", measurement: str = "b") -> Cal
     return Calibration.of_networks(table, segmentation_sha256=segmentation, measurement_sha256=measurement)
 
 
-def test_the_row_is_that_of_region_and_slices() -> None:
+def test_the_row_is_that_of_region_and_fluid() -> None:
     table = read(TABLE)
-    assert table.spread("canal_ap", level="L4", thick=True).geometric == 1.2
-    assert table.spread("canal_ap", level=None, thick=False).cnn == 0.9
-    assert table.spread("canal_ap", level="T4", thick=False) is None
-    assert table.spread("body_canal_ap", level="L4", thick=False) == Spread(0.7)
-    assert table.spread("canal_ap", level="L4", thick=True).line == Line(1.1, -0.4, 0.9)
-    assert table.spread("canal_ap", level="L4", thick=False).line == Line()
+    assert table.spread("canal_ap", level="L4", dark=True).geometric == 1.2
+    assert table.spread("canal_ap", level=None, dark=False).cnn == 0.9
+    assert table.spread("canal_ap", level="T4", dark=False) is None
+    assert table.spread("body_canal_ap", level="L4", dark=False) == Spread(0.7)
+    assert table.spread("canal_ap", level="L4", dark=True).line == Line(1.1, -0.4, 0.9)
+    assert table.spread("body_canal_ap", level="L4", dark=False).line == Line()
 
 
 def test_a_flag_widens_both_errors() -> None:
-    plain = read(TABLE).spread("canal_ap", level="L4", thick=False)
-    flagged = read(TABLE).spread("canal_ap", level="L4", thick=False, flags=("cut_at_the_side", "other"))
+    plain = read(TABLE).spread("canal_ap", level="L4", dark=False)
+    flagged = read(TABLE).spread("canal_ap", level="L4", dark=False, flags=("cut_at_the_side", "other"))
     assert (flagged.geometric, flagged.cnn) == (2 * plain.geometric, 2 * plain.cnn)
 
 
 @pytest.mark.parametrize("other", [{"segmentation": "x"}, {"measurement": "x"}])
 def test_a_table_of_other_networks_is_not_used(other: dict[str, str]) -> None:
     assert read(TABLE, **other) is None and read(None) is None
+    assert read({**TABLE, "format": 1}) is None
 
 
 def test_a_network_of_patches_cut_otherwise_is_refused_with_or_without_a_table(tmp_path: Path) -> None:
@@ -72,11 +74,11 @@ def test_a_network_of_patches_cut_otherwise_is_refused_with_or_without_a_table(t
     "damage",
     [
         lambda t: t.pop("spread_mm"),
-        lambda t: t["spread_mm"]["canal_ap"]["any"].update(thin={"geometric": 0.0}),
-        lambda t: t["spread_mm"]["canal_ap"]["any"].update(thin={"geometric": float("nan")}),
+        lambda t: t["spread_mm"]["canal_ap"]["any"].update(bright={"geometric": 0.0}),
+        lambda t: t["spread_mm"]["canal_ap"]["any"].update(bright={"geometric": float("nan")}),
         lambda t: t["spread_mm"].update(canal_ap=3),
         lambda t: t.update(flag_factors=None),
-        lambda t: t["lines"]["canal_ap"]["thick"].update(slope=0.0),
+        lambda t: t["lines"]["canal_ap"].update(slope=0.0),
     ],
 )
 def test_a_damaged_table_is_refused(damage) -> None:
@@ -123,7 +125,7 @@ def test_both_combined_are_put_on_the_line_of_the_truth() -> None:
     assert combine(10.0, None, bent).mm == 10.0
     without = copy.deepcopy(TABLE)
     del without["lines"]
-    assert read(without).spread("canal_ap", level="L4", thick=True).line == Line()
+    assert read(without).spread("canal_ap", level="L4", dark=True).line == Line()
 
 
 def test_one_value_alone_is_reported_with_its_own_error() -> None:

@@ -5,7 +5,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from spinecore.csf import DARK_FLUID, FLUID_REACH_MM, MIDSAGITTAL_MM, NO_FLUID, disc_signal
+from spinecore.csf import (
+    DARK_FLUID,
+    FLUID_REACH_MM,
+    MIDSAGITTAL_MM,
+    NO_FLUID,
+    disc_signal,
+    fluid_is_dark,
+)
 from spinecore.disc_frame import DiscFrame
 from spinecore.frame_fit import Neighbours
 from spinecore.geometry import index_to_lps
@@ -72,3 +79,13 @@ def test_without_a_canal_there_is_no_value() -> None:
     frame = DiscFrame(truth.centroid_lps_mm, *truth.frame)
     ours = disc_signal(image, labels, patient.acquisition.affine, neighbours(truth.label), frame)
     assert (ours.value, ours.reason) == (None, NO_FLUID)
+
+
+def test_the_majority_of_the_discs_that_tell_says_whether_fluid_is_dark() -> None:
+    bright, dark, none = (
+        {"signal_to_csf": {"value": value, "reason": reason}}
+        for value, reason in ((0.6, None), (None, DARK_FLUID), (None, NO_FLUID))
+    )
+    assert fluid_is_dark([dark, dark, bright, none, none])
+    assert not fluid_is_dark([dark, bright, none])
+    assert not fluid_is_dark([none]) and not fluid_is_dark([])

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from spinecore.calibration import QUANTITIES, Calibration, Spread
+from spinecore.calibration import FLUIDS, QUANTITIES, Calibration, Spread
+from spinecore.csf import DARK_FLUID
 from spinecore.errors import SpineError
 from spinecore.findings import identify
 from spinecore.geometry import Volume
@@ -22,14 +23,13 @@ def findings(box_spine, column):
     return identify(spine.classes, spine.volume).document
 
 
-def table(spread: float) -> Calibration:
-    """A table with the same standard error for everything."""
+def table(spread: float, dark: float | None = None) -> Calibration:
+    """A table with the same standard error for everything, and another one where fluid is dark."""
     spreads = {
-        (quantity, region, "thin"): Spread(
-            spread, None if "body" in quantity or "min" in quantity else spread
-        )
+        (quantity, region, fluid): Spread(mm, None if "body" in quantity or "min" in quantity else mm)
         for quantity in QUANTITIES
         for region in ("lumbar", "any")
+        for fluid, mm in zip(FLUIDS, (spread, dark or spread), strict=True)
     }
     return Calibration(40, 300, spreads, {}, {})
 
@@ -81,6 +81,18 @@ def test_with_a_table_every_value_has_its_error_and_both_are_combined(findings) 
     assert disc["canal_ap_mm"]["standard_error_mm"] == {"geometric": 0.6, "cnn": 0.6, "reported": 0.42}
     assert disc["canal_min_ap_mm"]["standard_error_mm"] == 0.6
     assert vertebra["canal_ap_mm"] == {"geometric": pytest.approx(14, abs=0.3), "standard_error_mm": 0.6}
+
+
+def test_an_image_with_dark_fluid_has_the_rows_of_such_images(findings) -> None:
+    dark = copy.deepcopy(findings)
+    for disc in dark["discs"]:
+        disc["signal_to_csf"] = {"value": None, "reason": DARK_FLUID}
+    bright = copy.deepcopy(findings)
+    for disc in bright["discs"]:
+        disc["signal_to_csf"] = {"value": 0.5, "reason": None}
+    for image, error in ((bright, 0.6), (dark, 0.9)):
+        disc = report_of(image, calibration=table(0.6, dark=0.9))["discs"][0]
+        assert disc["canal_min_ap_mm"]["standard_error_mm"] == error
 
 
 @pytest.mark.parametrize(("spread", "flagged"), [(0.5, False), (0.2, True)])

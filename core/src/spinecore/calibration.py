@@ -2,9 +2,9 @@
 
 A table beside the measurement network (``"calibration"`` in its ``measure.json``) holds how far both values
 lay from the truth on phantoms that took no part in training: the root mean square of the residuals, bias
-included, by quantity, region of the spine and thickness of the slices, how the two methods' residuals go
-together, and the line on which the truth lies over what both make of it. `spine_training.calibration` fits
-it. It belongs to one pair of networks and is used with no other.
+included, by quantity, region of the spine and whether fluid is bright or dark in the image, how the two
+methods' residuals go together, and the line on which the truth lies over what both make of it.
+`spine_training.calibration` fits it. It belongs to one pair of networks and is used with no other.
 
 What phantoms cannot tell, e.g. an anatomy none of them has, is in no standard error.
 """
@@ -21,15 +21,14 @@ from typing import Any
 from spinecore.errors import ModelError
 from spinecore.patches import check_description
 
-FORMAT = 1
+FORMAT = 2  # 1 told thick slices from thin ones, which differ far less than T1 from T2
 PLACES = ("anterior", "middle", "posterior", "mean")
 DISC_QUANTITIES = (*(f"height_{place}" for place in PLACES), "canal_ap", "canal_min_ap")
 BODY_QUANTITIES = ("body_canal_ap", "body_canal_min_ap")
 QUANTITIES = (*DISC_QUANTITIES, *BODY_QUANTITIES)
 ANY_REGION = "any"  # for levels without a name
 REGIONS = {"C": "cervical", "T": "thoracic", "L": "lumbar"}
-THICK_MM = 2.0  # from this largest voxel side on slices are thick
-SLICES = ("thin", "thick")
+FLUIDS = ("bright", "dark")  # cerebrospinal fluid, beside marrow and discs: `spinecore.csf.fluid_is_dark`
 DISAGREEMENT_FACTOR = 2.5
 """Geometry and CNN disagree beyond this many standard deviations of their difference: of values that only
 scatter as on the phantoms about one in eighty is flagged (more if the tails are heavy)."""
@@ -71,14 +70,14 @@ class Combined:
 class Calibration:
     """The table of one pair of networks.
 
-    spreads: by (quantity, region, slices). factors: by flag. lines: by (quantity, slices).
+    spreads: by (quantity, region, fluid). factors: by flag. lines: by quantity.
     """
 
     phantoms: int
     discs: int
     spreads: Mapping[tuple[str, str, str], Spread]
     factors: Mapping[str, float]
-    lines: Mapping[tuple[str, str], Line]
+    lines: Mapping[str, Line]
 
     @classmethod
     def load(cls, file: Path, models: Mapping[str, Mapping[str, str]]) -> Calibration | None:
@@ -98,8 +97,8 @@ class Calibration:
     def of_networks(
         cls, content: Mapping[str, Any] | None, *, segmentation_sha256: str, measurement_sha256: str
     ) -> Calibration | None:
-        """Read ``measure.json``'s table; None if there is none or it was fitted to other networks."""
-        if content is None:
+        """Read ``measure.json``'s table; None if there is none, or of another format or other networks."""
+        if content is None or content.get("format") != FORMAT:
             return None
         ours = (segmentation_sha256, measurement_sha256)
         try:
@@ -114,16 +113,16 @@ class Calibration:
             raise ModelError(f"The table of residuals in measure.json cannot be read: {error!r}.") from None
 
     def spread(
-        self, quantity: str, *, level: str | None, thick: bool, flags: Collection[str] = ()
+        self, quantity: str, *, level: str | None, dark: bool, flags: Collection[str] = ()
     ) -> Spread | None:
         """Of `quantity` at the vertebra or disc `level` (its name, None without one); None if not fitted."""
         region = REGIONS[level[0]] if level and level[0] in REGIONS else ANY_REGION
-        found = self.spreads.get((quantity, region, SLICES[int(thick)]))
+        found = self.spreads.get((quantity, region, FLUIDS[int(dark)]))
         if found is None:
             return None
         factor = math.prod(self.factors.get(flag, 1.0) for flag in flags)
         cnn = found.cnn * factor if found.cnn is not None else None
-        line = self.lines.get((quantity, SLICES[int(thick)]), Line())
+        line = self.lines.get(quantity, Line())
         return Spread(found.geometric * factor, cnn, found.correlation, line)
 
 
@@ -131,9 +130,9 @@ def _spreads(content: Mapping[str, Any]) -> dict[tuple[str, str, str], Spread]:
     spreads = {}
     for quantity, regions in content.items():
         for region, kinds in regions.items():
-            for slices, row in kinds.items():
+            for fluid, row in kinds.items():
                 cnn = row.get("cnn")
-                spreads[quantity, region, slices] = Spread(
+                spreads[quantity, region, fluid] = Spread(
                     _positive(row["geometric"]),
                     _positive(cnn) if cnn is not None else None,
                     min(max(float(row.get("correlation", 0.0)), -0.99), 0.99),
@@ -141,13 +140,12 @@ def _spreads(content: Mapping[str, Any]) -> dict[tuple[str, str, str], Spread]:
     return spreads
 
 
-def _lines(content: Mapping[str, Any]) -> dict[tuple[str, str], Line]:
+def _lines(content: Mapping[str, Any]) -> dict[str, Line]:
     return {
-        (quantity, slices): Line(
+        quantity: Line(
             _positive(row["slope"]), float(row["offset_mm"]), min(_positive(row["error_factor"]), 1.0)
         )
-        for quantity, kinds in content.items()
-        for slices, row in kinds.items()
+        for quantity, row in content.items()
     }
 
 

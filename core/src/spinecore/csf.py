@@ -14,7 +14,9 @@ value.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +77,17 @@ def disc_signal(
     if not bright or signal <= float(disc.mean()):
         return DiscSignal(None, DARK_FLUID)
     return DiscSignal(float(disc.mean()) / signal)
+
+
+def fluid_is_dark(discs: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether an image shows dark fluid, as T1 does, by the ``signal_to_csf`` of its discs' entries.
+
+    The majority of the discs that tell decides; bright where none does.
+    """
+    signals = [disc["signal_to_csf"] for disc in discs if "signal_to_csf" in disc]
+    dark = [signal for signal in signals if signal["reason"] == DARK_FLUID]
+    bright = [signal for signal in signals if signal["value"] is not None]
+    return len(dark) > len(bright)
 
 
 def _centres(shape: tuple[int, ...], affine: Affine) -> FloatArray:

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 import spinecore
-from spinecore.calibration import PLACES, THICK_MM, Calibration, Combined, Spread, combine
+from spinecore.calibration import PLACES, Calibration, Combined, Spread, combine
+from spinecore.csf import fluid_is_dark
 from spinecore.document import Document
 from spinecore.errors import SpineError
 
@@ -73,7 +74,7 @@ def build_report(
     canal = np.reshape(canal_ap_mm, -1)
     if len(heights_mm) < len(discs) or len(canal) < len(discs):
         raise SpineError(f"{len(discs)} discs were found, but {len(heights_mm)} measured by the CNN.")
-    errors = _Errors(calibration, _has_thick_slices(document))
+    errors = _Errors(calibration, fluid_is_dark(discs))
     for disc, row, diameter in zip(discs, heights_mm, canal, strict=False):
         _add_cnn(disc, [float(v) for v in row], float(diameter))
         _complete_disc(disc, errors)
@@ -110,19 +111,15 @@ def _add_cnn(disc: Document, row: list[float], diameter: float) -> None:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Spreads from the table, for a volume with thick slices or without."""
+    """Spreads from the table, for an image with dark fluid or bright."""
 
     calibration: Calibration | None
-    thick: bool
+    dark: bool
 
     def of(self, quantity: str, level: str | None, flags: Collection[str] = ()) -> Spread | None:
         if self.calibration is None:
             return None
-        return self.calibration.spread(quantity, level=level, thick=self.thick, flags=flags)
-
-
-def _has_thick_slices(document: Document) -> bool:
-    return "input" in document and max(document["input"]["spacing_mm"]) >= THICK_MM
+        return self.calibration.spread(quantity, level=level, dark=self.dark, flags=flags)
 
 
 def _complete_disc(disc: Document, errors: _Errors) -> None:
