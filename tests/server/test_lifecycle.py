@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from spine_server import EmbeddedTriton, PreconditionError, ServerOptions, Start
 from spine_server.canary import run_canary, wait_until_open
 from spine_server.errors import CanaryError
 from spine_server.leftovers import PREFIX, SHARED_MEMORY
+from spinecore.calibration import NOT_FITTED
 
 SPINE_SERVER = [sys.executable, "-m", "spine_server.cli"]
 
@@ -63,6 +65,19 @@ def test_a_started_server_answers_and_a_stopped_one_leaves_nothing(tiny_reposito
         assert urllib.request.urlopen(f"http://{server.http_url}/v2/health/ready", timeout=5).status == 200
     assert traces() <= before
     wait_until_gone(processes)
+
+
+def test_networks_without_standard_errors_of_their_own_are_warned_of(
+    repository_copy: Path, tmp_path: Path
+) -> None:
+    """A table of another pair of networks, or of another format, would be left out in silence otherwise."""
+    file, log = repository_copy / "measure_cnn" / "1" / "measure.json", tmp_path / "triton.log"
+    description = json.loads(file.read_text())
+    description["calibration"]["segmentation_sha256"] = "of another network"
+    file.write_text(json.dumps(description))
+    with EmbeddedTriton(ServerOptions(repository=repository_copy, log_level="info", log_file=log)):
+        pass
+    assert NOT_FITTED in log.read_text()
 
 
 def test_shared_memory_is_for_no_other_user(tiny_repository: Path) -> None:

@@ -22,6 +22,10 @@ from spinecore.errors import ModelError
 from spinecore.patches import check_description
 
 FORMAT = 2  # 1 told thick slices from thin ones, which differ far less than T1 from T2
+NOT_FITTED = (
+    "measure.json has no standard errors fitted to these two networks in this version's format. Reports "
+    "state null for them and geometric lengths. Fit them anew: python -m spine_training.calibration"
+)
 PLACES = ("anterior", "middle", "posterior", "mean")
 DISC_QUANTITIES = (*(f"height_{place}" for place in PLACES), "canal_ap", "canal_min_ap")
 BODY_QUANTITIES = ("body_canal_ap", "body_canal_min_ap")

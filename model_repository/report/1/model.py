@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from spine_server.model_support import Array, Stage, StageRequest, call_network
+from spine_server.model_support import Array, Stage, StageRequest, call_network, log_warning
 from spinecore import contract
-from spinecore.calibration import Calibration
+from spinecore.calibration import NOT_FITTED, Calibration
 from spinecore.errors import InputError
 from spinecore.findings_codec import decode_findings
 from spinecore.report import build_report
-
-OUTPUTS = (contract.ONE_HEIGHT.name, contract.ONE_CANAL_AP.name)
 
 
 class TritonPythonModel(Stage):
@@ -29,6 +27,8 @@ class TritonPythonModel(Stage):
             "measurement": self.provenance(self.network, "measure.json"),
         }
         self.calibration = Calibration.load(self.model_file(self.network, "measure.json"), self.models)
+        if self.calibration is None:
+            log_warning(NOT_FITTED)
 
     def handle(self, request: StageRequest) -> Mapping[str, Array]:
         """Measure the patches and write the report of one volume."""
@@ -55,5 +55,6 @@ class TritonPythonModel(Stage):
         """Heights (N, 4) and canal diameters (N, 1) in mm of N patches; without a disc nothing is called."""
         if len(patches) == 0:
             return np.zeros((0, 4), np.float32), np.zeros((0, 1), np.float32)
-        answer = call_network(self.network, {contract.ONE_PATCH.name: patches}, OUTPUTS, request=request)
-        return answer[OUTPUTS[0]], answer[OUTPUTS[1]]
+        names = (contract.ONE_HEIGHT.name, contract.ONE_CANAL_AP.name)
+        answer = call_network(self.network, {contract.ONE_PATCH.name: patches}, names, request=request)
+        return answer[names[0]], answer[names[1]]

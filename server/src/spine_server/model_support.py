@@ -283,6 +283,11 @@ def log_request(stage: str, request_id: str, outcome: str, seconds: float) -> No
     )
 
 
+def log_warning(text: str) -> None:
+    """A line for whoever runs the server, about its models rather than a request."""
+    pb_utils.Logger.log_warn(text)
+
+
 def _log_unexpected(error: Exception, stage: str, request_id: str) -> None:
     # The places and the kind of the error, not its text: that may quote the caller's data.
     places = " < ".join(
