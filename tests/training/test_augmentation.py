@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from spine_training.augmentation import KEPT, Shorten  # noqa: E402
+from spine_training.augmentation import KEPT, Shorten, training_transforms  # noqa: E402
 
 
 def test_shortened_patches_end_as_padded_images_do() -> None:
@@ -30,3 +30,17 @@ def test_shortened_patches_end_as_padded_images_do() -> None:
     assert axes == {0, 1, 2}
     assert torch.all(image == 2.0)
     assert torch.all(segmentation == 1)
+
+
+def test_some_training_patches_are_shortened_and_no_others_hold_padding() -> None:
+    """Beyond the end the image is exactly 0, as noise leaves it nowhere else, and the label background."""
+    transforms = training_transforms((16, 16, 16), (0.0, 0.0), None, (0,))
+    shortened = 0
+    for _ in range(60):
+        sample = transforms(
+            image=torch.rand((1, 20, 20, 20)), segmentation=torch.ones((1, 20, 20, 20), dtype=torch.int16)
+        )
+        outside = sample["image"] == 0
+        shortened += bool(outside.any())
+        assert not sample["segmentation"][outside].any()
+    assert 0 < shortened < 60
