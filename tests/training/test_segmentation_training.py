@@ -16,6 +16,7 @@ from spine_export.networks import HALF_OUTPUT_TOLERANCE, export_nnunet
 from spine_export.nnunet_folder import read_results_folder
 from spine_training import dataset, segment
 from spine_training.cli import main
+from spine_training.data import training_seeds
 from spine_training.loss import BorderCrossEntropy
 from spine_training.nnunet_trainer import CE_CLASS_WEIGHTS
 from spine_training.plans import (
@@ -41,7 +42,20 @@ def test_phantoms_outside_the_training_seeds_are_refused_before_anything_is_draw
     with pytest.raises(SystemExit, match="2"):
         main(["--work", str(tmp_path / "w"), "data", "--first", "9990", "--training", "11"])
     assert "seeds 0 to 9999; got 11 from 9990 on" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(
+            ["--work", str(tmp_path / "w"), "data", "--first", "9990", "--training", "10", "--contrast", "t1"]
+        )
+    assert "got 10 of contrast t1 from 9990 on" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
+
+
+def test_a_contrast_passes_over_the_seeds_of_others() -> None:
+    seeds = training_seeds(8000, 5, "t1")
+    between = range(8000, seeds[-1] + 1)
+    assert seeds == [seed for seed in between if dataset.phantom_config(seed).contrast == "t1"]
+    assert len(seeds) == 5 < len(between)
+    assert training_seeds(8000, 5, None) == [8000, 8001, 8002, 8003, 8004]
 
 
 def test_the_plans_are_the_papers(tiny_workspace: Workspace) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from spine_training.dataset import SeedError
+from spine_training.dataset import CONTRAST_WEIGHTS, SeedError
 from spine_training.pairs.errors import PairError
 from spine_training.plans import NetworkSizeError
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
@@ -48,6 +48,9 @@ def _add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     data.add_argument(
         "--first", type=int, default=0, metavar="SEED", help="the first of these seeds, from 0 to 9999"
+    )
+    data.add_argument(
+        "--contrast", choices=list(CONTRAST_WEIGHTS), help="pass over training seeds of any other contrast"
     )
     data.add_argument(
         "--validation", type=int, default=24, metavar="N", help="validation phantoms (seeds from 10000)"
@@ -177,6 +180,7 @@ def _data(options: argparse.Namespace) -> None:
             training=options.training,
             validation=options.validation,
             first=options.first,
+            contrast=options.contrast,
             size=size,
         )
     else:

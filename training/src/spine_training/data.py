@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -10,6 +11,7 @@ from spine_training.dataset import (
     TRAINING_SEEDS,
     VALIDATION_SEEDS,
     SeedError,
+    phantom_config,
     preprocess_cases,
     preprocessed_cases,
     write_dataset_json,
@@ -19,23 +21,32 @@ from spine_training.dataset import (
 from spine_training.plans import NetworkSize, make_plans
 from spine_training.workspace import Workspace
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from spinecore.phantom import Contrast
+
 PLANNING_CASES = 40
 
 
 def prepare_data(
-    workspace: Workspace, *, training: int, validation: int, first: int = 0, size: NetworkSize | None = None
+    workspace: Workspace,
+    *,
+    training: int,
+    validation: int,
+    first: int = 0,
+    contrast: Contrast | None = None,
+    size: NetworkSize | None = None,
 ) -> list[str]:
     """Bring the dataset to `training` phantoms from seed `first` on and `validation` phantoms.
+
+    With a `contrast`, training seeds of any other are passed over, so that it gets more weight.
 
     Returns the names preprocessed now. The plans are made once, from the first cases. A training that is
     running picks new cases up. SeedError for seeds that are not for training.
     """
-    if first not in TRAINING_SEEDS or first + training > TRAINING_SEEDS.stop:
-        raise SeedError(
-            f"training phantoms have seeds 0 to {TRAINING_SEEDS.stop - 1}; got {training} from {first} on"
-        )
+    seeds = _interleaved(training_seeds(first, training, contrast), VALIDATION_SEEDS[:validation])
     workspace.activate()
-    seeds = _interleaved(first, training, validation)
     if not workspace.plans_file.exists():
         write_phantoms(workspace, seeds[:PLANNING_CASES])
         write_dataset_json(workspace)
@@ -52,7 +63,20 @@ def prepare_data(
     return added
 
 
-def _interleaved(first: int, training: int, validation: int) -> list[int]:
-    """Seeds of both ranges, validation spread through the beginning."""
-    pairs = zip_longest(TRAINING_SEEDS[first : first + training], VALIDATION_SEEDS[:validation])
-    return [seed for pair in pairs for seed in pair if seed is not None]
+def training_seeds(first: int, count: int, contrast: Contrast | None) -> list[int]:
+    """The first `count` training seeds from `first` on, of one contrast only where it is given."""
+    candidates: Iterable[int] = TRAINING_SEEDS[first:] if first in TRAINING_SEEDS else ()
+    if contrast is not None:
+        candidates = (seed for seed in candidates if phantom_config(seed).contrast == contrast)
+    seeds = list(islice(candidates, count))
+    if len(seeds) < count or first not in TRAINING_SEEDS:
+        asked = f"{count} of contrast {contrast}" if contrast else f"{count}"
+        raise SeedError(
+            f"training phantoms have seeds 0 to {TRAINING_SEEDS.stop - 1}; got {asked} from {first} on"
+        )
+    return seeds
+
+
+def _interleaved(training: Sequence[int], validation: Sequence[int]) -> list[int]:
+    """Seeds of both, validation spread through the beginning."""
+    return [seed for pair in zip_longest(training, validation) for seed in pair if seed is not None]
