@@ -9,18 +9,21 @@ import pytest
 import torch
 from torch import nn
 
+from spine_training.demo import export_demo
 from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples
 from spine_training.measurement.train import (
     BATCH_SIZE,
+    CHECKPOINT,
     _Run,
     evaluate,
     measure,
     straighten,
     train_measurement,
 )
+from spine_training.workspace import Workspace
 from spinecore.disc_frame import DiscFrame
 from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
 from spinecore.phantom import PhantomConfig, make_phantom
@@ -156,6 +159,16 @@ def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:
     with torch.inference_mode():
         for ours, theirs in zip(checkpoint.load(tmp_path / "cnn.pt")(patches), network(patches), strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+def test_a_cnn_that_was_trained_for_no_epoch_is_published_without_a_curve(tmp_path: Path) -> None:
+    run = Workspace(tmp_path / "run")
+    (run.root / "measure").mkdir(parents=True)
+    checkpoint.save(run.root / "measure" / CHECKPOINT, MeasurementNet())
+    into = {name: tmp_path / name for name in ("repository", "weights", "curves")}
+    list(export_demo(run, **into, checkpoint="checkpoint_final.pth"))
+    assert (into["repository"] / "measure_cnn" / "1" / "model.onnx").is_file()
+    assert not into["curves"].exists()
 
 
 def test_a_cnn_that_leans_to_the_mean_is_straightened(

@@ -17,7 +17,12 @@ def read_curve(path: Path) -> Columns:
 
 
 def publish_curve(source: Path, folder: Path, name: str, *, x: str) -> list[Path]:
-    """Copy a curve's CSV to ``folder/<name>.csv`` and draw ``folder/<name>.png``; `x` names the x column."""
+    """Copy a curve's CSV to ``folder/<name>.csv`` and draw ``folder/<name>.png``; `x` names the x column.
+
+    Nothing where there is no CSV: a CNN that was only put on the line of the truth (no epochs) has none.
+    """
+    if not source.is_file():
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     table, picture = folder / f"{name}.csv", folder / f"{name}.png"
     shutil.copyfile(source, table)
