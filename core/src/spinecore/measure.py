@@ -15,7 +15,7 @@ Body frame
     The mid plane of a vertebral body: through its centre, across the line between the centres of the discs
     above and below it.
 Canal AP diameter at a disc or a body, and the smallest of a level
-    Of the canal label (dural sac: CSF, cord and roots); see `spinecore.canal_ap`.
+    Of the canal label (the dural sac with its wall); see `spinecore.canal_ap`.
 
 Estimates
 ---------

@@ -1,8 +1,9 @@
-"""The spinal canal (dural sac): a tube along the column with known walls.
+"""The spinal canal (dural sac): a tube of fluid along the column in a wall of known thickness.
 
-In the coordinates (s, n, w) of the column's curve the canal is |n - centre(s)|^p / half_ap(s)^p + |w /
-half_width|^p < 1. Its anterior wall follows the posterior edges of bodies and discs at a gap of epidural
-space, so that it never overlaps them in the midline; bulges indent it and stenoses narrow it.
+In the coordinates (s, n, w) of the column's curve the fluid is |n - centre(s)|^p / half_ap(s)^p + |w /
+half_width|^p < 1. Its front follows the posterior edges of bodies and discs at a gap of epidural space;
+bulges indent it and stenoses narrow it. The canal is the fluid with its wall, and by construction never
+overlaps bodies and discs in the midline.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ HALF_WIDTH_MM = np.interp(
     LEVEL, [0, 2, 3, 4, 6, 9, 12, 20, 22, 26, 27], [0.3, 2, 7, 9.5, 9.5, 10, 8.5, 8.5, 11, 11.5, 12]
 )
 GAP_MM = np.interp(LEVEL, [0, 3, 4, 5, 6, 9, 27], [2, 3.5, 3.5, 2.6, 1.3, 0.9, 0.9])
+WALL_AHEAD_MM = 0.6
+"""Wall in front of the fluid: the dura and what of the posterior longitudinal ligament clings to it. Who
+labels real images counts both as canal; no bone or disc is nearer to the fluid (`anterior_wall`)."""
+WALL_MM = 0.4
+"""Wall beside and behind the fluid: lumbar dura, 0.25 to 0.4 mm in adults."""
 LOWEST_LEVEL = 2.5
 FORAMEN_MAGNUM_ABOVE_C2_MM = 26.0
 
 
 @dataclass(frozen=True)
 class Canal:
-    """Walls of the canal sampled on the curve's arc lengths `s_mm` (M,); everything in mm.
+    """The fluid's bounds sampled on the curve's arc lengths `s_mm` (M,); everything in mm.
 
     `taken_ahead_mm` and `taken_behind_mm` (M,) is the depth that stenoses took from in front and from behind.
     """
@@ -47,23 +53,32 @@ class Canal:
     taken_behind_mm: F64
 
     def at(self, s_mm: NDArray[np.floating[Any]]) -> tuple[F64, F64, F64]:
-        """Centre, half AP and half width at arc lengths `s_mm`."""
+        """Centre, half AP and half width of the fluid at arc lengths `s_mm`."""
         return (
             np.interp(s_mm, self.s_mm, self.centre_mm),
             np.interp(s_mm, self.s_mm, self.half_ap_mm),
             np.interp(s_mm, self.s_mm, self.half_width_mm),
         )
 
+    def wall_at(self, s_mm: NDArray[np.floating[Any]]) -> tuple[F64, F64, F64]:
+        """The same of the canal, which is the fluid with its wall."""
+        centre, half_ap, half_width = self.at(s_mm)
+        return (
+            centre + (WALL_MM - WALL_AHEAD_MM) / 2,
+            half_ap + (WALL_MM + WALL_AHEAD_MM) / 2,
+            half_width + WALL_MM,
+        )
+
     def healthy_at(self, s_mm: NDArray[np.floating[Any]]) -> tuple[F64, F64]:
-        """Centre and half AP at arc lengths `s_mm` as they were without stenoses."""
+        """Centre and half AP of the fluid at arc lengths `s_mm` as they were without stenoses."""
         centre, half_ap, _ = self.at(s_mm)
         ahead = np.interp(s_mm, self.s_mm, self.taken_ahead_mm)
         behind = np.interp(s_mm, self.s_mm, self.taken_behind_mm)
         return centre + (behind - ahead) / 2, half_ap + (ahead + behind) / 2
 
     def radius(self, s_mm: F64, n_mm: F64, l_mm: F64) -> F64:
-        """1 on the wall, 0 on the centre line."""
-        centre, half_ap, half_width = self.at(s_mm)
+        """1 on the wall's outside, 0 on the centre line."""
+        centre, half_ap, half_width = self.wall_at(s_mm)
         across = (n_mm - centre) / half_ap
         width = half_width * (1 - self.narrowing * np.clip(across, 0, 1))
         power = np.abs(across) ** self.exponent + np.abs(l_mm / width) ** self.exponent
@@ -95,7 +110,7 @@ def draw_canal(rng: np.random.Generator, column: Column) -> Canal:
 
 
 def anterior_wall(column: Column, gaps: F64) -> F64:
-    """(M,) mm: `n` of the canal's anterior wall along the curve."""
+    """(M,) mm: `n` of the fluid's front along the curve."""
     points, clearances = [], []
     for vertebra in column.vertebrae:
         for upper in (False, True):
@@ -103,7 +118,8 @@ def anterior_wall(column: Column, gaps: F64) -> F64:
             clearances.append(gaps[vertebra.index])
     for disc in column.discs[column.variant.s1 :]:
         points.append(disc_posterior_point(column, disc.index))
-        clearances.append(max(0.6, 0.7 * gaps[disc.index] - 0.5 * gaps[disc.index] * (disc.protrusion > 0)))
+        gap = gaps[disc.index] * (0.2 if disc.protrusion > 0 else 0.7)
+        clearances.append(max(WALL_AHEAD_MM + 0.3, gap))
     located = np.array(points)
     s, n = column.curve.project(located[:, 1], located[:, 2])
     order = np.argsort(s)

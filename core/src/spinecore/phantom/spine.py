@@ -21,9 +21,9 @@ from spinecore.phantom.tissues import Tissue
 
 CORD_HALF_AP_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [3.2, 4, 3.4, 3.4, 3.8, 3.9, 4.2])
 ALA_HALF_WIDTH_MM = (12.0, 28.0, 38.0, 48.0, 55.0)
-DURA_MM = (0.3, 0.9)
-"""Thickness of the dark line round the sac: 0.25 to 0.4 mm of dura in adults, and with what lies against it
-and the chemical shift of the fat outside up to a pixel of a clinical image, as the real series show."""
+DARK_MM = (0.3, 0.9)
+"""Least thickness of the dark line round the fluid: the canal's wall, and with what lies against it and the
+chemical shift of the fat outside up to a pixel of a clinical image, as the real series show."""
 CORD_HALF_WIDTH_MM = np.interp(LEVEL, [8, 10, 12, 20, 22, 25, 27], [4, 4.8, 4.2, 4.3, 6.2, 6.5, 6])
 
 
@@ -47,7 +47,7 @@ def paint_spine(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Epidural fat, what narrows the canal, dura, CSF, cord and roots.
+    """Epidural fat, what narrows the canal, its wall, CSF, cord and roots.
 
     A stenosis is made of what makes it in patients: disc and bone edges in front, thickened flavum behind.
     Left as epidural fat, as bright in T2 as the CSF beside it, it would be in the truth but not in the image.
@@ -63,14 +63,18 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     healthy = within & (
         np.abs(canvas.w) < _room(canal, (canvas.n - healthy_centre) / healthy_half_ap, half_width)
     )
-    inside = within & (np.abs(canvas.w) < _room(canal, across, half_width))
-    canvas.paint(healthy & ~inside, Tissue.MUSCLE)  # about the signal of flavum and bulging annulus; no class
-    dura = np.float32(rng.uniform(*DURA_MM))
-    lined = _room(canal, (canvas.n - centre) / (half_ap + dura), half_width + dura)
-    canvas.paint(within & (np.abs(canvas.w) < lined) & ~inside, Tissue.LIGAMENT)
-    canvas.paint(inside, Tissue.CSF)
+    fluid = within & (np.abs(canvas.w) < _room(canal, across, half_width))
+    canvas.paint(healthy & ~fluid, Tissue.MUSCLE)  # about the signal of flavum and bulging annulus; no class
+    dark = np.float32(rng.uniform(*DARK_MM))
+    lined = _room(canal, (canvas.n - centre) / (half_ap + dark), half_width + dark)
+    canvas.paint(within & (np.abs(canvas.w) < lined) & ~fluid, Tissue.LIGAMENT)
+    wall_centre, wall_half_ap, wall_half_width = (a.astype(np.float32) for a in canal.wall_at(canvas.s))
+    wall = _room(canal, (canvas.n - wall_centre) / wall_half_ap, wall_half_width)
+    inside = within & (np.abs(canvas.w) < wall)
+    canvas.paint(inside, Tissue.DURA)
     canvas.labels[inside] = CANAL
-    paint_cord(rng, canvas, inside, centre, half_ap)
+    canvas.paint(fluid, Tissue.CSF)
+    paint_cord(rng, canvas, fluid, centre, half_ap)
 
 
 def _room(canal: Canal, across: F32, half_width: F32) -> F32:

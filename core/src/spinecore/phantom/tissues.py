@@ -59,6 +59,7 @@ class Tissue(IntEnum):
     ROOT_IN_FORAMEN = 37
     AIRWAY = 38
     BRAIN_CSF = 39
+    DURA = 40
 
 
 TISSUE_COUNT: Final = len(Tissue)
@@ -75,7 +76,7 @@ ORGANS: Final = (
 _CLASS_MEMBERS: Final = {
     Class.BODY: (Tissue.MARROW, Tissue.RIM, Tissue.VEIN_BASIVERTEBRAL, Tissue.MODIC),
     Class.DISC: (Tissue.NUCLEUS, Tissue.ANNULUS, Tissue.NUCLEUS_DEGENERATE, Tissue.CLEFT),
-    Class.CANAL: (Tissue.CSF, Tissue.CORD, Tissue.ROOTS),
+    Class.CANAL: (Tissue.CSF, Tissue.CORD, Tissue.ROOTS, Tissue.DURA),
     Class.SACRUM: (Tissue.SACRUM_MARROW, Tissue.SACRUM_RIM, Tissue.SACRUM_DISC),
     Class.C2: (Tissue.C2_MARROW, Tissue.C2_RIM),
 }

@@ -304,7 +304,7 @@ def _chord_lengths(curve: ColumnCurve, canal: Canal, s: F64, left: F64) -> F64:
 
 def centre_line(curve: ColumnCurve, canal: Canal, s: F64) -> F64:
     """(N, 3) points of the canal's centre line at arc lengths `s`."""
-    centre, _, _ = canal.at(s)
+    centre, _, _ = canal.wall_at(s)
     angle = np.interp(s, curve.s_mm, curve.angle_rad)
     y = np.interp(s, curve.s_mm, curve.y_mm) + centre * np.cos(angle)
     z = np.interp(s, curve.s_mm, curve.z_mm) + centre * np.sin(angle)
