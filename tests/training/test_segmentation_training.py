@@ -213,6 +213,13 @@ def test_lengths_are_learnt_from_narrow_canals_as_often_as_usual() -> None:
     assert np.mean([dataset.phantom_config(seed).stenosis for seed in range(20)]) > 1.5 * usual.stenosis
 
 
+def test_the_measurement_cnn_learns_from_degenerated_spines_too() -> None:
+    """A third, as many as the held-out phantoms and those of the calibration have."""
+    for seed in range(12):
+        usual, measured = dataset.usual_phantom_config(seed), dataset.measured_phantom_config(seed)
+        assert measured == (usual if seed % 3 else dataset.degenerated(usual))
+
+
 def test_phantoms_drawn_ahead_are_those_asked_for_in_their_order() -> None:
     small = {"spacing_mm": (3.0, 3.0, 3.0), "fov_mm": (90.0, 90.0, 60.0)}
     configs = [PhantomConfig(seed=seed, **small) for seed in range(6)]  # type: ignore[arg-type]

@@ -28,9 +28,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from spine_training.dataset import VALIDATION_SEEDS, drawn_ahead, usual_phantom_config
+from spine_training.dataset import VALIDATION_SEEDS, degenerated, drawn_ahead, usual_phantom_config
 from spine_training.evaluate import SegmentationModel
-from spine_training.evaluation.cases import degenerated
 from spinecore.calibration import (
     ANY_REGION,
     BODY_QUANTITIES,

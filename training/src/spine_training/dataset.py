@@ -34,6 +34,8 @@ CONTRAST_WEIGHTS = {"random": 0.25, "t2": 0.35, "t1": 0.3, "fatsat": 0.1}
 STENOSIS_SHARE = (0.1, 0.6)  # more than in patients: drawn as rarely, the network smooths them over
 BULGE_SHARE = (0.2, 0.6)
 SPOILED_SHARE = 0.1  # images with motion, metal or missing signal
+DEGENERATED_EVERY = 3
+_DEGENERATION, _BULGE, _STENOSIS = 0.8, 0.5, 0.4  # shares of the discs of a degenerated spine
 DRAWN_AHEAD = 3
 FILE_ENDING = ".nii"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -78,6 +80,17 @@ def usual_phantom_config(seed: int) -> PhantomConfig:
 
     usual = PhantomConfig(seed=seed)
     return replace(phantom_config(seed), stenosis=usual.stenosis, bulge=usual.bulge, spoiled=usual.spoiled)
+
+
+def measured_phantom_config(seed: int) -> PhantomConfig:
+    """What phantom a seed stands for to the measurement CNN: as usual, every third one degenerated."""
+    usual = usual_phantom_config(seed)
+    return degenerated(usual) if seed % DEGENERATED_EVERY == 0 else usual
+
+
+def degenerated(config: PhantomConfig) -> PhantomConfig:
+    """The same spine with most of its discs degenerated and many of them bulging into a narrow canal."""
+    return replace(config, disc_degeneration=_DEGENERATION, bulge=_BULGE, stenosis=_STENOSIS)
 
 
 def draw_phantom(seed: int) -> Phantom:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spine_training.dataset import degenerated
 from spine_training.evaluation.reference import (
     Reference,
     reference_of_masks,
@@ -35,7 +36,6 @@ RANDOM_SHARE = 5  # one further phantom of fully random contrast for so many oth
 ISOTROPIC_MM = (0.9, 1.2)
 THICK_MM = (3.3, 4.4)
 IN_PLANE_MM = 0.6
-_DEGENERATION, _BULGE, _STENOSIS = 0.8, 0.5, 0.4  # shares of the discs of a degenerated spine
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +83,6 @@ def held_out_config(index: int, *, contrast: Contrast | None = None) -> PhantomC
         orientation="PIR" if thick else None,
     )
     return degenerated(usual) if kind == "degenerated" else usual
-
-
-def degenerated(config: PhantomConfig) -> PhantomConfig:
-    """The same spine with most of its discs degenerated and many of them bulging into a narrow canal."""
-    return replace(config, disc_degeneration=_DEGENERATION, bulge=_BULGE, stenosis=_STENOSIS)
 
 
 def held_out_kind(index: int) -> str:

@@ -19,7 +19,7 @@ from spine_training.dataset import (
     TRAINING_SEEDS,
     VALIDATION_SEEDS,
     drawn_ahead,
-    usual_phantom_config,
+    measured_phantom_config,
 )
 from spine_training.measurement import checkpoint
 from spine_training.measurement.network import TARGETS, MeasurementNet
@@ -91,7 +91,7 @@ def train_measurement(
 def cached_samples(folder: Path, seeds: range, network: SegmentationModel | None) -> Samples:
     """Samples of the phantoms of `seeds`, cut once and kept under ``folder/true`` or ``folder/served``."""
     files = {seed: folder / ("true" if network is None else "served") / f"{seed:05d}.npz" for seed in seeds}
-    missing = [usual_phantom_config(seed) for seed, path in files.items() if not path.exists()]
+    missing = [measured_phantom_config(seed) for seed, path in files.items() if not path.exists()]
     for phantom in drawn_ahead(tqdm(missing, desc="patches", unit="phantom", disable=not missing)):
         if (found := samples_of(phantom, network=network)) is not None:
             found.save(files[phantom.config.seed])
