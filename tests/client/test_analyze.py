@@ -113,6 +113,12 @@ def test_draining_server_is_retried(serve, volume: Volume) -> None:
     assert client.analyze(volume).discs
 
 
+def test_a_request_that_a_stopping_server_let_go_is_retried(serve, volume: Volume) -> None:
+    """What is under way when a gRPC server stops ends as CANCELLED or UNAVAILABLE, whichever is first."""
+    _, client = serve(fails(grpc.StatusCode.CANCELLED, "CANCELLED"), good_answer)
+    assert client.analyze(volume).discs
+
+
 def test_retries_are_counted(serve, volume: Volume) -> None:
     servicer, client = serve(UNAVAILABLE)
     with pytest.raises(ServerUnavailable) as caught:

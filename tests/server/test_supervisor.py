@@ -111,11 +111,14 @@ def answers_again(server: Supervised) -> None:
 def test_a_killed_stage_is_back_by_a_reload_and_leaves_no_memory(tiny_repository: Path) -> None:
     with supervised(tiny_repository) as server:
         triton = server.triton
-        for _ in range(2):
+        reloads = 'spineserve_supervisor_reloads_total{model="stage"}'
+        for killed in (1, 2):
             os.kill(server.stub("stage"), signal.SIGKILL)
+            # While the death is not noticed yet, the other instance may answer every call.
+            until(lambda: server.metrics().get(reloads) == killed, PATIENCE_S)  # noqa: B023 - at once
             answers_again(server)
         metrics = server.metrics()
-        assert metrics['spineserve_supervisor_reloads_total{model="stage"}'] == 2.0
+        assert metrics[reloads] == 2.0
         assert metrics["spineserve_supervisor_restarts_total"] == 0.0
         assert server.triton == triton
         memory = server.memory

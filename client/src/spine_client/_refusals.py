@@ -34,6 +34,10 @@ _STATUS: dict[str, tuple[type[SpineClientError], str]] = {
         "no server is ready under this address, or it is full; start it or try again later",
     ),
     "NOT_FOUND": (ServerUnavailable, "the server is draining, or does not have the model that was asked for"),
+    "CANCELLED": (
+        ServerUnavailable,
+        "the server let the request go, as one that stops does; try again later",
+    ),
     "DEADLINE_EXCEEDED": (
         DeadlineExceeded,
         "the answer did not come in time; raise timeout_s or send a smaller volume",
