@@ -28,7 +28,13 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from spine_training.dataset import VALIDATION_SEEDS, degenerated, drawn_ahead, usual_phantom_config
+from spine_training.dataset import (
+    DEGENERATED_EVERY,
+    VALIDATION_SEEDS,
+    degenerated,
+    drawn_ahead,
+    usual_phantom_config,
+)
 from spine_training.evaluate import SegmentationModel
 from spinecore.calibration import (
     ANY_REGION,
@@ -57,7 +63,6 @@ OUTLIER_MM = 6.0
 LINE_COUNT = 60  # discs; the line of fewer is worse than none
 LINE_SLOPE = (0.8, 1.25)
 PRIOR_COUNT = 100  # with 20, the scatter of groups of fifty discs chose between the two methods
-DEGENERATED_ROUNDS = 3
 SIDE_FLAG = "cut_at_the_side"
 MIN_FLAGGED = 10  # fewer flagged discs fix no factor
 
@@ -102,7 +107,7 @@ class MeasurementModel:
 def calibration_config(index: int) -> PhantomConfig:
     """Phantom `index`: a validation phantom, the regions by turns; every third round of them degenerated."""
     config = replace(usual_phantom_config(FIRST_SEED + index), region=TURNS[index % len(TURNS)])
-    return degenerated(config) if index // len(TURNS) % DEGENERATED_ROUNDS == 0 else config
+    return degenerated(config) if index // len(TURNS) % DEGENERATED_EVERY == 0 else config
 
 
 def residuals(phantom: Phantom, classes: NDArray[np.uint8], cnn: MeasurementModel) -> Iterator[Residual]:

@@ -27,8 +27,8 @@ HALF_WIDTH_MM = np.interp(
 )
 GAP_MM = np.interp(LEVEL, [0, 3, 4, 5, 6, 9, 27], [2, 3.5, 3.5, 2.6, 1.3, 0.9, 0.9])
 WALL_AHEAD_MM = 0.6
-"""Wall in front of the fluid: the dura and what of the posterior longitudinal ligament clings to it. Who
-labels real images counts both as canal; no bone or disc is nearer to the fluid (`anterior_wall`)."""
+"""Wall in front of the fluid: the dura and what of the posterior longitudinal ligament clings to it. The one
+labelled real image at hand counts both as canal; no bone or disc is nearer to the fluid (`fluid_front`)."""
 WALL_MM = 0.4
 """Wall beside and behind the fluid: lumbar dura, 0.25 to 0.4 mm in adults."""
 LOWEST_LEVEL = 2.5
@@ -92,7 +92,7 @@ def draw_canal(rng: np.random.Generator, column: Column) -> Canal:
     width = (0.5 + 0.5 * column.scale) * rng.uniform(0.85, 1.2)
     roles = column.variant.roles
     gaps = GAP_MM[roles] * rng.uniform(0.7, 1.6)
-    front = anterior_wall(column, gaps)
+    front = fluid_front(column, gaps)
     smooth_front = gaussian_filter1d(front, 8.0 / STEP_MM, mode="nearest")
     half_ap = np.interp(curve.s_mm, positions, HALF_AP_MM[roles] * size * rng.normal(1, 0.02, COUNT))
     back = smooth_front + 2 * half_ap
@@ -109,7 +109,7 @@ def draw_canal(rng: np.random.Generator, column: Column) -> Canal:
     )  # fmt: skip
 
 
-def anterior_wall(column: Column, gaps: F64) -> F64:
+def fluid_front(column: Column, gaps: F64) -> F64:
     """(M,) mm: `n` of the fluid's front along the curve."""
     points, clearances = [], []
     for vertebra in column.vertebrae:
@@ -119,7 +119,7 @@ def anterior_wall(column: Column, gaps: F64) -> F64:
     for disc in column.discs[column.variant.s1 :]:
         points.append(disc_posterior_point(column, disc.index))
         gap = gaps[disc.index] * (0.2 if disc.protrusion > 0 else 0.7)
-        clearances.append(max(WALL_AHEAD_MM + 0.3, gap))
+        clearances.append(max(WALL_AHEAD_MM + 0.3, gap))  # discs reach up to 0.3 mm beyond that point
     located = np.array(points)
     s, n = column.curve.project(located[:, 1], located[:, 2])
     order = np.argsort(s)

@@ -88,22 +88,21 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
 
 def draw_look(rng: np.random.Generator, contrast: Contrast) -> TissueLook:
     """Draw intensities for one image."""
-    mean = np.append(rng.uniform(0, 1, T.DURA), 0).astype(np.float32)  # dura has no look of its own
+    mean = rng.uniform(0, 1, T.DURA).astype(np.float32)  # of all but dura, the last
     if contrast in _COLUMN:
         column = _COLUMN[contrast]
         for tissue, bounds in RANGES.items():
             mean[tissue] = rng.uniform(bounds[column], bounds[column + 1])
-    _tie(rng, mean, contrast)
-    if contrast in NERVE_TO_MUSCLE:
         nerve = [T.CORD, T.ROOTS]
         mean[nerve] = np.maximum(mean[nerve], NERVE_TO_MUSCLE[contrast] * mean[T.MUSCLE])
+    _tie(rng, mean, contrast)
     if contrast == "t1":
         _order_t1(mean)
     spread = rng.uniform(0, 0.09) + (rng.random(T.DURA) < 0.3) * rng.uniform(0, 0.1, T.DURA)
-    mean[T.DURA], spread = mean[T.LIGAMENT], np.append(spread, spread[T.LIGAMENT])
     for tissue in (*ORGANS, T.FAT, T.BRAIN, T.MUSCLE):
         spread[tissue] += rng.uniform(0, 0.15)
     spread[[T.AIR, T.LUNG, T.AIRWAY]] *= rng.uniform(0, 0.3)
+    mean, spread = (np.append(each, each[T.LIGAMENT]) for each in (mean, spread))  # dura looks as ligament
     return TissueLook(mean, spread.astype(np.float32))
 
 

@@ -1,7 +1,7 @@
 """Paints what the network must find: canal, sacrum, C2, discs and vertebral bodies.
 
 The order decides who wins a voxel: canal first, then sacrum and C2, then discs, then bodies. In the
-midsagittal plane the canal is clear of all others by construction (`canal.anterior_wall`).
+midsagittal plane the canal is clear of all others by construction (`canal.fluid_front`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinecore.labels import CANAL, SACRUM, disc_label
-from spinecore.phantom.canal import Canal
 from spinecore.phantom.canvas import Canvas, Mask
 from spinecore.phantom.column import C2, LEVEL, Vertebra
 from spinecore.phantom.grid import F32, Box, smooth_noise
@@ -60,27 +59,25 @@ def paint_canal(rng: np.random.Generator, canvas: Canvas) -> None:
     sheath = within & (canvas.n > 0.9 * front) & (across < 1.1)
     canvas.paint(sheath & (np.abs(canvas.w) < 1.1 * half_width), Tissue.FAT_EPIDURAL)
     healthy_centre, healthy_half_ap = (a.astype(np.float32) for a in canal.healthy_at(canvas.s))
-    healthy = within & (
-        np.abs(canvas.w) < _room(canal, (canvas.n - healthy_centre) / healthy_half_ap, half_width)
-    )
-    fluid = within & (np.abs(canvas.w) < _room(canal, across, half_width))
+    healthy = within & _tube(canvas, healthy_centre, healthy_half_ap, half_width)
+    fluid = within & _tube(canvas, centre, half_ap, half_width)
     canvas.paint(healthy & ~fluid, Tissue.MUSCLE)  # about the signal of flavum and bulging annulus; no class
     dark = np.float32(rng.uniform(*DARK_MM))
-    lined = _room(canal, (canvas.n - centre) / (half_ap + dark), half_width + dark)
-    canvas.paint(within & (np.abs(canvas.w) < lined) & ~fluid, Tissue.LIGAMENT)
-    wall_centre, wall_half_ap, wall_half_width = (a.astype(np.float32) for a in canal.wall_at(canvas.s))
-    wall = _room(canal, (canvas.n - wall_centre) / wall_half_ap, wall_half_width)
-    inside = within & (np.abs(canvas.w) < wall)
+    lined = within & _tube(canvas, centre, half_ap + dark, half_width + dark)
+    canvas.paint(lined & ~fluid, Tissue.LIGAMENT)
+    inside = within & _tube(canvas, *(a.astype(np.float32) for a in canal.wall_at(canvas.s)))
     canvas.paint(inside, Tissue.DURA)
     canvas.labels[inside] = CANAL
     canvas.paint(fluid, Tissue.CSF)
     paint_cord(rng, canvas, fluid, centre, half_ap)
 
 
-def _room(canal: Canal, across: F32, half_width: F32) -> F32:
-    """Half the canal's width in mm where `across` is -1 at its front and 1 at its back; 0 beyond."""
+def _tube(canvas: Canvas, centre: F32, half_ap: F32, half_width: F32) -> Mask:
+    """What lies in a tube of the canal's cross-section and of these measures in mm."""
+    canal, across = canvas.canal, (canvas.n - centre) / half_ap
     width = half_width * (1 - np.float32(canal.narrowing) * np.clip(across, 0, 1))
-    return np.clip(1 - np.abs(across) ** canal.exponent, 0, None) ** (1 / canal.exponent) * width
+    room = np.clip(1 - np.abs(across) ** canal.exponent, 0, None) ** (1 / canal.exponent) * width
+    return np.asarray(np.abs(canvas.w) < room)
 
 
 def paint_cord(rng: np.random.Generator, canvas: Canvas, inside: Mask, centre: F32, half_ap: F32) -> None:
