@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -31,12 +32,13 @@ from spinecore.phantom import PhantomConfig, make_phantom
 
 def test_the_network_is_the_papers() -> None:
     network = MeasurementNet()
-    assert len(network.blocks) == 5
-    for block in network.blocks:
-        kinds = [type(layer) for layer in block]
-        assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d]
-        assert (block[0].kernel_size, block[0].stride, block[3].kernel_size) == ((3, 3, 3), (1, 1, 1), 2)
-    assert [layer.p for layer in network.shared if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
+    for part in network.parts.values():
+        assert len(part.blocks) == 5
+        for block in part.blocks:
+            kinds = [type(layer) for layer in block]
+            assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d]
+            assert (block[0].kernel_size, block[0].stride, block[3].kernel_size) == ((3, 3, 3), (1, 1, 1), 2)
+        assert [layer.p for layer in part.hidden if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
     heights, canal = network.eval()(torch.zeros(2, 4, 64, 64, 32))
     assert (heights.shape, canal.shape) == ((2, 4), (2, 1))
 
@@ -149,6 +151,55 @@ def test_a_training_begins_with_the_given_checkpoint(tmp_path: Path) -> None:
     np.testing.assert_array_equal(measure(checkpoint.load(kept), bars), measure(checkpoint.load(given), bars))
     train_measurement(tmp_path / "run", epochs=1, learning_rate=1e3, **chosen)
     np.testing.assert_array_equal(measure(checkpoint.load(kept), bars), measure(checkpoint.load(given), bars))
+
+
+def test_one_part_is_trained_and_the_other_stays_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    given = tmp_path / "given.pt"
+    checkpoint.save(given, MeasurementNet(target_mean=(8,) * 5, target_std=(3,) * 5))
+    bars = _bars(2 * BATCH_SIZE)
+    kept = train_measurement(
+        tmp_path / "run", phantoms=0, epochs=2, own=(bars, bars), start_from=given, only="canal_ap"
+    )
+    before, after = (measure(checkpoint.load(path), bars) for path in (given, kept))
+    np.testing.assert_array_equal(after[:, :4], before[:, :4])
+    error = [np.square(found[:, 4] - bars.targets[:, 4]).mean() for found in (before, after)]
+    assert error[1] < error[0]
+    assert list(checkpoint.notes(kept)["epochs"]) == ["canal_ap"]
+
+
+def test_each_part_is_kept_as_it_was_in_its_own_best_epoch(tmp_path: Path) -> None:
+    """The canal gets worse in the second epoch, the heights in the first."""
+    torch.manual_seed(0)
+    run = _Run(MeasurementNet(), torch.Generator(), tmp_path)
+    bars = _bars(BATCH_SIZE)
+    answers = []
+    for epoch, better in enumerate(("canal_ap", "disc_height")):
+        run.begin_with(np.where([better == "disc_height"] * 4 + [better == "canal_ap"], 1e6, 0.0))
+        run.epoch(epoch, bars, bars)
+        answers.append(measure(cast("MeasurementNet", run.average.module), bars))
+    found = measure(checkpoint.load(tmp_path / CHECKPOINT), bars)
+    np.testing.assert_allclose(found[:, 4], answers[0][:, 4], rtol=1e-5)
+    np.testing.assert_allclose(found[:, :4], answers[1][:, :4], rtol=1e-5)
+    assert checkpoint.notes(tmp_path / CHECKPOINT)["epochs"] == {"canal_ap": 0, "disc_height": 1}
+
+
+def test_a_checkpoint_of_one_trunk_gives_it_to_both_parts(tmp_path: Path) -> None:
+    """Format 1, the paper's CNN: the same answers as before."""
+    torch.manual_seed(2)
+    height, canal = (MeasurementNet().parts[part] for part in ("disc_height", "canal_ap"))
+    old = {f"blocks.{key}": value for key, value in height.blocks.state_dict().items()}
+    old |= {f"shared.{key}": value for key, value in height.hidden.state_dict().items()}
+    for name, part in (("disc_height", height), ("canal_ap", canal)):
+        old |= {f"{name}.{key}": value for key, value in part.values.state_dict().items()}
+    old |= {"target_mean": torch.arange(5.0), "target_std": torch.full((5,), 2.0)}
+    torch.save({"format": 1, "weights": old, "notes": {}}, tmp_path / "old.pt")
+    patches = torch.randn(2, 4, 64, 64, 32)
+    with torch.inference_mode():
+        features = height.eval().hidden(height.blocks(patches))
+        wanted = torch.cat([height.values(features), canal.values(features)], dim=1) * 2 + torch.arange(5.0)
+        found = torch.cat(checkpoint.load(tmp_path / "old.pt")(patches), dim=1)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--start-from", type=Path, metavar="FILE", help="begin with this checkpoint (weights/measure_cnn.pt)"
     )
     measure.add_argument("--learning-rate", type=float, default=1e-3, help="at first (default: the paper's)")
+    measure.add_argument(
+        "--only", choices=["disc_height", "canal_ap"], help="train this part and leave the other as it is"
+    )
     measure.add_argument("--seed", type=int, default=1)
     measure.set_defaults(run=_measure)
 
@@ -240,6 +243,7 @@ def _measure(options: argparse.Namespace) -> None:
         own=own,
         start_from=options.start_from,
         learning_rate=options.learning_rate,
+        only=options.only,
     )
     _record_measure(options, checkpoint)
     print(checkpoint)
@@ -253,7 +257,9 @@ def _record_measure(options: argparse.Namespace, checkpoint: Path) -> None:
     curve = checkpoint.parent / CURVE
     draw_curve(curve, x="epoch")
     files = {path.name: path for path in (checkpoint, curve)}
-    chosen = {name: getattr(options, name) for name in ("phantoms", "epochs", "seed", "learning_rate")}
+    chosen = {
+        name: getattr(options, name) for name in ("phantoms", "epochs", "seed", "learning_rate", "only")
+    }
     told = {"pairs": options.pairs is not None, "started_anew": options.start_from is not None}
     settings = {**chosen, **told}
     write_provenance(

@@ -1,4 +1,7 @@
-"""The paper's 3D CNN: five blocks of convolution, batch norm, ReLU and max-pooling, then two heads.
+"""The paper's 3D CNN, once for the disc's height and once for the canal.
+
+Each of the two is five blocks of convolution, batch norm, ReLU and max-pooling, then a hidden layer and the
+values. The paper's one CNN has both heads; on one trunk each gained only at the other's expense (README).
 
 Input (N, 4, 64, 64, 32) float32 as `spinecore.patches.extract_patch` makes it; outputs in mm: disc height
 (N, 4) anterior, middle, posterior, mean; canal AP diameter (N, 1). The targets' mean and standard deviation
@@ -19,10 +22,11 @@ HIDDEN = 128
 DROPOUT = 0.3
 HEIGHTS = ("anterior", "middle", "posterior", "mean")
 TARGETS = (*(f"disc_height_{name}" for name in HEIGHTS), "canal_ap")
+PARTS = {"disc_height": slice(0, 4), "canal_ap": slice(4, 5)}  # each part's network, and its targets
 
 
 class MeasurementNet(nn.Module):
-    """3x3x3 convolutions of stride 1, batch norm, ReLU, 2x2x2 max-pooling, five times; dropout 0.3."""
+    """A `Regressor` for each of `PARTS`; their answers in mm."""
 
     target_mean: Tensor
     target_std: Tensor
@@ -31,26 +35,39 @@ class MeasurementNet(nn.Module):
         self, *, target_mean: Sequence[float] = (0.0,) * 5, target_std: Sequence[float] = (1.0,) * 5
     ) -> None:
         super().__init__()
-        channels = (PATCH_SHAPE[0], *FEATURES)
-        self.blocks = nn.Sequential(*(_block(i, o) for i, o in pairwise(channels)))
-        reduced = FEATURES[-1] * 2 * 2 * 1  # 64, 64, 32 halved five times
-        self.shared = nn.Sequential(
-            nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(reduced, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT)
-        )
-        self.disc_height = nn.Linear(HIDDEN, len(HEIGHTS))
-        self.canal_ap = nn.Linear(HIDDEN, 1)
+        self.parts = nn.ModuleDict({name: Regressor(len(TARGETS[part])) for name, part in PARTS.items()})
         self.register_buffer("target_mean", torch.tensor(target_mean, dtype=torch.float32))
         self.register_buffer("target_std", torch.tensor(target_std, dtype=torch.float32))
 
-    def standardised(self, patches: Tensor) -> Tensor:
-        """(N, 5) targets in units of their spread over the training set, in the order of TARGETS."""
-        features = self.shared(self.blocks(patches))
-        return torch.cat([self.disc_height(features), self.canal_ap(features)], dim=1)
-
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Disc height (N, 4) mm and canal AP diameter (N, 1) mm of patches (N, 4, 64, 64, 32)."""
-        millimetres = self.standardised(patches) * self.target_std + self.target_mean
-        return millimetres[:, :4], millimetres[:, 4:]
+        height, canal = (
+            self.parts[name](patches) * self.target_std[part] + self.target_mean[part]
+            for name, part in PARTS.items()
+        )
+        return height, canal
+
+
+class Regressor(nn.Module):
+    """3x3x3 convolutions of stride 1, batch norm, ReLU, 2x2x2 max-pooling, five times; dropout 0.3.
+
+    Patches (N, 4, 64, 64, 32) to (N, values), in units of the values' spread over the training set.
+    """
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        channels = (PATCH_SHAPE[0], *FEATURES)
+        self.blocks = nn.Sequential(*(_block(i, o) for i, o in pairwise(channels)))
+        reduced = FEATURES[-1] * 2 * 2 * 1  # 64, 64, 32 halved five times
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(reduced, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT)
+        )
+        self.values = nn.Linear(HIDDEN, values)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(N, values) of patches (N, 4, 64, 64, 32)."""
+        found: Tensor = self.values(self.hidden(self.blocks(patches)))
+        return found
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

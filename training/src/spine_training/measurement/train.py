@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,7 +23,7 @@ from spine_training.dataset import (
     measured_phantom_config,
 )
 from spine_training.measurement import checkpoint
-from spine_training.measurement.network import TARGETS, MeasurementNet
+from spine_training.measurement.network import PARTS, TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
 from spine_training.measurement.samples import Samples, join, samples_of
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
 
 BATCH_SIZE = 8
-HEADS = (slice(0, 4), slice(4, 5))  # disc height, canal AP: each head has its own MSE, and they count alike
 AHEAD = 2  # batches prepared beside the training step
 LEARNING_RATE = 1e-3
 BETAS = (0.9, 0.999)
@@ -53,11 +53,13 @@ def train_measurement(
     own: tuple[Samples, Samples] | None = None,
     start_from: Path | None = None,
     learning_rate: float = LEARNING_RATE,
+    only: str | None = None,
 ) -> Path:
-    """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation error.
+    """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation errors.
 
     Goes on from that checkpoint if `folder` has one, with a fresh optimiser; otherwise from the checkpoint
-    `start_from` where one is given. What is no better than where it began is not kept.
+    `start_from` where one is given. Each of `network.PARTS` is kept as it was in its own best epoch, and what
+    is no better than where it began is not kept; `only` trains that part and leaves the other alone.
 
     With a segmentation `network` phantoms are cut as the server cuts them, and every fourth by its truth too:
     from true masks alone the CNN learns to believe masks where they are wrong. With a site's `own` samples
@@ -78,9 +80,10 @@ def train_measurement(
     if start_from is not None and not known.exists():
         checkpoint.save(known, checkpoint.load(start_from), notes={"started_from": start_from.name})
     cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
-    run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate)
+    parts_trained = [only] if only else list(PARTS)
+    run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate, parts_trained)
     if known.exists():
-        run.best = float(evaluate(cnn, validation).mean())
+        run.begin_with(evaluate(cnn, validation))
     for epoch in tqdm(range(epochs), desc="measurement", unit="epoch"):
         run.epoch(epoch, training, validation)
     if known.exists():
@@ -133,7 +136,7 @@ def measure(network: MeasurementNet, samples: Samples) -> NDArray[np.float64]:
 
 
 class _Run:
-    """One training: network, optimiser, curve."""
+    """One training: network, optimiser, curve, and the network as it is kept."""
 
     def __init__(
         self,
@@ -141,29 +144,43 @@ class _Run:
         generator: torch.Generator,
         folder: Path,
         learning_rate: float = LEARNING_RATE,
+        parts: Sequence[str] = tuple(PARTS),
     ) -> None:
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.generator = generator
         self.folder = folder
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=BETAS)
+        self.parts = parts
+        trained = [value for part in parts for value in network.parts[part].parameters()]
+        self.optimizer = torch.optim.Adam(trained, lr=learning_rate, betas=BETAS)
         self.decay = torch.optim.lr_scheduler.StepLR(self.optimizer, DECAY_EPOCHS, DECAY)
         average = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-        self.best = float("inf")
+        self.kept = deepcopy(network)
+        self.best = np.full(len(TARGETS), np.inf)
+        self.epochs: dict[str, int] = {}
+
+    def begin_with(self, errors: NDArray[np.float64]) -> None:
+        """Keep only what is better than `errors` (5,), those of the network as it is."""
+        self.best = errors.copy()
 
     def epoch(self, number: int, training: Samples, validation: Samples) -> None:
-        """One pass over the training set, then validation; keeps the best network."""
-        self.network.train()
+        """One pass over the training set, then validation; keeps the parts that are better than before."""
+        for part in self.parts:
+            self.network.parts[part].train()
         losses = [self.step(*batch) for batch in self.batches(training)]
         self.decay.step()
         averaged = cast("MeasurementNet", self.average.module)
         errors = evaluate(averaged, validation)
         self.record(number, float(np.mean(losses)), errors)
-        if errors.mean() < self.best:
-            self.best = float(errors.mean())
-            mse = dict(zip(TARGETS, errors.tolist(), strict=True))
+        better = [p for p in self.parts if errors[PARTS[p]].mean() < self.best[PARTS[p]].mean()]
+        for part in better:
+            self.kept.parts[part].load_state_dict(averaged.parts[part].state_dict())
+            self.best[PARTS[part]] = errors[PARTS[part]]
+            self.epochs[part] = number
+        if better:
+            mse = dict(zip(TARGETS, self.best.tolist(), strict=True))
             checkpoint.save(
-                self.folder / CHECKPOINT, averaged, notes={"epoch": number, "validation_mse_mm2": mse}
+                self.folder / CHECKPOINT, self.kept, notes={"epochs": self.epochs, "validation_mse_mm2": mse}
             )
 
     def batches(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
@@ -188,11 +205,13 @@ class _Run:
         with torch.autocast(
             "cpu", dtype=torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False)
         ):
-            found = self.network.standardised(patches.to(memory_format=torch.channels_last_3d))
-        height, canal = ((found.float() - wanted).square()[:, part].mean() for part in HEADS)
-        loss = height + canal
+            patches = patches.to(memory_format=torch.channels_last_3d)
+            found = {part: self.network.parts[part](patches) for part in self.parts}
+        loss = torch.stack(
+            [(v.float() - wanted[:, PARTS[p]]).square().mean() for p, v in found.items()]
+        ).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return float(loss.detach())
