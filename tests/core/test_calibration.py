@@ -9,7 +9,7 @@ import pytest
 
 from spinecore.calibration import DISAGREEMENT_FACTOR, FORMAT, Calibration, Line, Spread, combine
 from spinecore.errors import ModelError
-from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
+from spinecore.patches import DESCRIPTION
 
 ROW = {"geometric": 0.6, "cnn": 0.3, "correlation": 0.0}
 TABLE = {
@@ -61,7 +61,7 @@ def test_a_network_of_patches_cut_otherwise_is_refused_with_or_without_a_table(t
         tmp_path / "measure.json",
         {"segmentation": {"sha256": "a"}, "measurement": {"sha256": "b"}},
     )
-    cut = {"patch_spacing_mm": list(PATCH_SPACING_MM), "posterior_shift_mm": POSTERIOR_SHIFT_MM}
+    cut = dict(DESCRIPTION)
     file.write_text(json.dumps(cut | {"calibration": TABLE}))
     assert Calibration.load(file, models) == read(TABLE)
     for table in ({}, {"calibration": TABLE}):

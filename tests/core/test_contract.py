@@ -254,9 +254,9 @@ def test_class_maps_and_patches_come_through_and_are_checked() -> None:
     np.testing.assert_array_equal(decode_classes(flat, shape_zyx=(3, 4, 5)), classes)
     with pytest.raises(InputError, match="one byte per voxel"):
         decode_classes(flat, shape_zyx=(3, 4, 6))
-    patches = np.random.default_rng(0).normal(size=(2, 4, 64, 64, 32)).astype(np.float32)
+    patches = np.random.default_rng(0).normal(size=(2, 8, 64, 64, 32)).astype(np.float32)
     np.testing.assert_array_equal(decode_patches(encode_patches(patches)["PATCHES"]), patches)
-    assert decode_patches(encode_patches(patches[:0])["PATCHES"]).shape == (0, 4, 64, 64, 32)
+    assert decode_patches(encode_patches(patches[:0])["PATCHES"]).shape == (0, 8, 64, 64, 32)
     with pytest.raises(InputError):
         decode_patches(np.zeros(5, np.uint8))
 

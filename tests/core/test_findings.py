@@ -45,7 +45,7 @@ def test_label_map_carries_the_verse_numbers(box_spine, column) -> None:
 
 def test_one_patch_per_disc_in_the_order_of_the_document(box_spine, column) -> None:
     found = identify(*_input(box_spine(column(4, bottom="sacrum"))))
-    assert found.patches.shape == (4, 4, 64, 64, 32) and found.patches.dtype == np.float32
+    assert found.patches.shape == (4, 8, 64, 64, 32) and found.patches.dtype == np.float32
     middle = found.patches[:, 2, 32, 40, 16]  # 8 mm in front of the patch's centre lies the disc's
     assert (middle == 1).all()
 
@@ -92,7 +92,7 @@ def test_an_empty_map_gives_no_levels_and_a_warning() -> None:
     volume = Volume(np.ones((1, 20, 20, 20), np.float32), np.eye(4))
     found = identify(np.zeros((20, 20, 20), np.uint8), volume)
     assert not found.labels.any()
-    assert found.patches.shape == (1, 4, 64, 64, 32) and not found.patches.any()
+    assert found.patches.shape == (1, 8, 64, 64, 32) and not found.patches.any()
     assert found.document["vertebrae"] == found.document["discs"] == []
     assert [w["code"] for w in found.document["warnings"]] == ["no_spine"]
 

@@ -9,15 +9,19 @@ from spinecore.disc_frame import DiscFrame
 from spinecore.errors import ModelError
 from spinecore.labels import Class
 from spinecore.patches import (
+    CANAL_BEHIND_MM,
+    CANAL_SPACING_MM,
+    DESCRIPTION,
+    DISC_GRID,
+    DISC_SPACING_MM,
     PATCH_SHAPE,
-    PATCH_SPACING_MM,
     POSTERIOR_SHIFT_MM,
     check_description,
     extract_patch,
 )
 
 UPRIGHT = {"cranial": (0, 0, 1), "anterior": (0, -1, 0)}
-AS_THE_PATCH = (PATCH_SPACING_MM[2], PATCH_SPACING_MM[1], PATCH_SPACING_MM[0])  # x, y, z of an upright frame
+AS_THE_PATCH = (DISC_SPACING_MM[2], DISC_SPACING_MM[1], DISC_SPACING_MM[0])  # x, y, z of an upright frame
 
 
 def centred_affine(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, float, float]) -> np.ndarray:
@@ -27,11 +31,11 @@ def centred_affine(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, fl
     return affine
 
 
-def lps_of_patch_voxels() -> np.ndarray:
+def lps_of_patch_voxels(spacing_mm: tuple[float, float, float], behind_mm: float) -> np.ndarray:
     """LPS of each patch voxel for an upright frame at the origin: (64, 64, 32, 3)."""
-    sides = zip(PATCH_SHAPE, PATCH_SPACING_MM, strict=True)
+    sides = zip(PATCH_SHAPE, spacing_mm, strict=True)
     s, a, left = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * d for n, d in sides), indexing="ij")
-    return np.stack([left, POSTERIOR_SHIFT_MM - a, s], axis=-1)
+    return np.stack([left, behind_mm - a, s], axis=-1)
 
 
 def linear_image(shape_zyx: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
@@ -48,10 +52,34 @@ def test_patch_samples_the_points_it_says(spacing: tuple[float, float, float]) -
     empty = np.zeros(shape, np.uint8)
     frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
     patch = extract_patch(linear_image(shape, affine), empty, empty > 0, affine, frame)
-    expected = lps_of_patch_voxels() @ [1.0, 10.0, 100.0]
-    expected = (expected - expected.mean()) / expected.std()
-    np.testing.assert_allclose(patch[0], expected, atol=1e-3)
-    assert patch.dtype == np.float32 and patch.shape == (4, *PATCH_SHAPE)
+    cut = (
+        (patch[0], lps_of_patch_voxels(DISC_SPACING_MM, POSTERIOR_SHIFT_MM)),
+        (patch[4], lps_of_patch_voxels(CANAL_SPACING_MM, CANAL_BEHIND_MM)),  # there is no canal
+    )
+    for channel, points in cut:
+        expected = points @ [1.0, 10.0, 100.0]
+        expected = (expected - expected.mean()) / expected.std()
+        np.testing.assert_allclose(channel, expected, atol=1e-3)
+    assert patch.dtype == np.float32 and patch.shape == (8, *PATCH_SHAPE)
+
+
+def test_the_canals_patch_lies_around_the_canal_behind_the_disc() -> None:
+    """What lies above, below or far aside of it does not move it."""
+    shape = (90, 90, 90)
+    affine = centred_affine(shape, (1.0, 0.5, 0.65))
+    _, y, x = np.indices(shape)
+    middle = (np.array(shape) - 1) / 2
+    at = (abs((y - middle[1]) * 0.5 - 15.0) < 4) & (abs((x - middle[2]) * 1.0 - 3.0) < 4)
+    classes = np.where(at, Class.CANAL, 0).astype(np.uint8)
+    classes[:35, :30] = Class.CANAL  # elsewhere along the column
+    classes[:, 70:, :20] = Class.CANAL  # far to the side
+    frame = DiscFrame.from_axes((0, 0, 0), **UPRIGHT)
+    patch = extract_patch(np.ones(shape, np.float32), classes, classes > 9, affine, frame)
+    a, left = np.nonzero(patch[7, 32, 20:44, 8:24] > 0.5)
+    assert (a + 20).mean() == pytest.approx(31.5, abs=0.6)
+    assert (left + 8).mean() == pytest.approx(15.5, abs=0.6)
+    own = DISC_GRID.first_mm[1] + np.flatnonzero(patch[3, 32, :, 18] > 0.5) * DISC_SPACING_MM[1]
+    assert own.mean() == pytest.approx(-15.0, abs=0.5)
 
 
 def test_axis_order_and_direction_of_the_grid_do_not_matter() -> None:
@@ -81,11 +109,11 @@ def test_mask_channels_hold_bone_this_disc_and_canal() -> None:
     patch = extract_patch(
         np.zeros(shape, np.float32), classes, disc, centred_affine(shape, AS_THE_PATCH), frame
     )
-    profile = patch[1:, :, 32, 16]  # patch index i lies at voxel z = i + 13
+    profile = patch[1:4, :, 32, 16]  # patch index i lies at voxel z = i + 13
     assert np.flatnonzero(profile[0] == 1).tolist() == [7, 31, 47]
     assert np.flatnonzero(profile[1] == 1).tolist() == [19, 20]
     assert np.flatnonzero(profile[2] == 1).tolist() == [37]
-    assert not patch[0].any()  # a constant image carries nothing
+    assert not patch[[0, 4]].any()  # a constant image carries nothing
 
 
 def test_outside_the_volume_is_zero_and_not_counted_in_the_z_score() -> None:
@@ -93,7 +121,7 @@ def test_outside_the_volume_is_zero_and_not_counted_in_the_z_score() -> None:
     affine = centred_affine(shape, AS_THE_PATCH)
     image = np.random.default_rng(0).normal(500, 50, shape).astype(np.float32)
     empty = np.zeros(shape, np.uint8)
-    frame = DiscFrame.from_axes((0, 0, 40 * PATCH_SPACING_MM[0]), **UPRIGHT)
+    frame = DiscFrame.from_axes((0, 0, 40 * DISC_SPACING_MM[0]), **UPRIGHT)
     patch = extract_patch(image, empty, empty > 0, affine, frame)[0]
     inside = patch[:36]  # the patch reaches from voxel 53 to 116, the volume ends at 89
     assert abs(inside.mean()) < 0.02 and abs(inside.std() - 1) < 0.02
@@ -119,7 +147,7 @@ def test_a_patchs_cost_is_its_own_not_the_volumes() -> None:
 
 
 def test_a_network_trained_on_other_patches_is_refused() -> None:
-    check_description({"patch_spacing_mm": list(PATCH_SPACING_MM), "posterior_shift_mm": POSTERIOR_SHIFT_MM})
-    for description in ({"patch_spacing_mm": [1.0, 1.0, 1.0], "posterior_shift_mm": POSTERIOR_SHIFT_MM}, {}):
+    check_description(dict(DESCRIPTION))
+    for description in ({**DESCRIPTION, "patch_spacing_mm": [1.0, 1.0, 1.0]}, {}):
         with pytest.raises(ModelError, match="Train it again"):
             check_description(description)

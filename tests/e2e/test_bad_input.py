@@ -283,11 +283,11 @@ def test_report_refuses_impossible_seconds(expect_code: Expect, found: Tensors, 
 @pytest.mark.parametrize(
     ("model", "name", "sizes"),
     [
-        ("measure_cnn", "PATCHES", (2**45, 4, 64, 64, 32)),
-        ("measure_cnn", "PATCHES", (HUGE, 4, 64, 64, 32)),
-        ("measure_cnn", "PATCHES", (33, 4, 64, 64, 32)),
-        ("measure_cnn", "PATCHES", (0, 4, 64, 64, 32)),
-        ("measure_cnn", "PATCHES", (1, HUGE, 4, 1, 1)),
+        ("measure_cnn", "PATCHES", (2**45, 8, 64, 64, 32)),
+        ("measure_cnn", "PATCHES", (HUGE, 8, 64, 64, 32)),
+        ("measure_cnn", "PATCHES", (33, 8, 64, 64, 32)),
+        ("measure_cnn", "PATCHES", (0, 8, 64, 64, 32)),
+        ("measure_cnn", "PATCHES", (1, HUGE, 8, 1, 1)),
         ("nnunet", "PATCH", (2**42, 1, 128, 128, 64)),
         ("nnunet", "PATCH", (0, 1, 128, 128, 64)),
         ("nnunet", "PATCH", (1, 1, 128, 128)),
@@ -299,7 +299,7 @@ def test_networks_refuse_hostile_shapes(ask: Ask, model: str, name: str, sizes: 
 
 
 def test_the_measurement_network_still_answers(ask: Ask) -> None:
-    patches = np.random.default_rng(0).random((2, 4, 64, 64, 32), np.float32)
+    patches = np.random.default_rng(0).random((2, 8, 64, 64, 32), np.float32)
     answer = ask("measure_cnn", {"PATCHES": patches})
     assert answer["DISC_HEIGHT_MM"].shape == (2, 4) and answer["CANAL_AP_MM"].shape == (2, 1)
 

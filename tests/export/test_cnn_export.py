@@ -27,7 +27,7 @@ def _checkpoint(path: Path) -> Path:
 def test_the_onnx_file_equals_torch_and_describes_itself(tmp_path: Path) -> None:
     source = _checkpoint(tmp_path / "cnn.pt")
     done = export_cnn(source, repository=tmp_path / "repository", trained_on="phantoms")
-    patches = np.random.default_rng(0).standard_normal((3, 4, 64, 64, 32), dtype=np.float32)
+    patches = np.random.default_rng(0).standard_normal((3, 8, 64, 64, 32), dtype=np.float32)
     session = onnxruntime.InferenceSession(done.folder / "model.onnx", providers=["CPUExecutionProvider"])
     heights, canal = session.run(["DISC_HEIGHT_MM", "CANAL_AP_MM"], {"PATCHES": patches})
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_the_onnx_file_equals_torch_and_describes_itself(tmp_path: Path) -> None
     np.testing.assert_allclose(canal, expected[1].numpy(), atol=1e-3)
     description = json.loads((done.folder / "measure.json").read_text())
     assert description["sha256"] == sha256((done.folder / "model.onnx").read_bytes())
-    assert description["patch_shape"] == [4, 64, 64, 32]
+    assert description["patch_shape"] == [8, 64, 64, 32]
     assert description["trained_on"] == "phantoms"
 
 

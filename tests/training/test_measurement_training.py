@@ -26,7 +26,8 @@ from spine_training.measurement.train import (
 )
 from spine_training.workspace import Workspace
 from spinecore.disc_frame import DiscFrame
-from spinecore.patches import PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
+from spinecore.errors import ModelError
+from spinecore.patches import DISC_SPACING_MM, POSTERIOR_SHIFT_MM
 from spinecore.phantom import PhantomConfig, make_phantom
 
 
@@ -39,7 +40,7 @@ def test_the_network_is_the_papers() -> None:
             assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.MaxPool3d]
             assert (block[0].kernel_size, block[0].stride, block[3].kernel_size) == ((3, 3, 3), (1, 1, 1), 2)
         assert [layer.p for layer in part.hidden if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
-    heights, canal = network.eval()(torch.zeros(2, 4, 64, 64, 32))
+    heights, canal = network.eval()(torch.zeros(2, 8, 64, 64, 32))
     assert (heights.shape, canal.shape) == ((2, 4), (2, 1))
 
 
@@ -61,15 +62,15 @@ def test_samples_show_their_disc_and_carry_its_truth() -> None:
     complete = [disc for disc in phantom.truth.discs if disc.complete]
     assert len(cut) == len(complete) > 0
     for (patch, wanted), disc in zip(cut, complete, strict=True):
-        assert patch.shape == (4, 64, 64, 32)
+        assert patch.shape == (8, 64, 64, 32)
         np.testing.assert_allclose(
             wanted,
             [disc.anterior_mm, disc.middle_mm, disc.posterior_mm, disc.mean_mm, disc.canal_ap_mm],
             rtol=1e-6,
         )
-        own = round((64 - 1) / 2 + POSTERIOR_SHIFT_MM / PATCH_SPACING_MM[1])  # the disc's centre
+        own = round((64 - 1) / 2 + POSTERIOR_SHIFT_MM / DISC_SPACING_MM[1])  # the disc's centre
         middle = patch[2, :, own : own + 2, 15:17].mean(axis=(1, 2))
-        assert middle.sum() * PATCH_SPACING_MM[0] == pytest.approx(disc.middle_mm, abs=3.0)
+        assert middle.sum() * DISC_SPACING_MM[0] == pytest.approx(disc.middle_mm, abs=3.0)
 
 
 def test_served_samples_pair_found_discs_with_their_truth() -> None:
@@ -113,6 +114,9 @@ def test_samples_survive_the_disc(tmp_path: Path) -> None:
     read = Samples.load(tmp_path / "a.npz")
     np.testing.assert_array_equal(read.masks, made.masks)
     np.testing.assert_array_equal(read.targets, made.targets)
+    Samples(made.images[:, 0], made.masks[:, 0], made.targets).save(tmp_path / "old.npz")
+    with pytest.raises(samples.SamplesError, match="delete its folder"):
+        Samples.load(tmp_path / "old.npz")
 
 
 def test_training_learns_a_thickness(tmp_path: Path) -> None:
@@ -184,8 +188,10 @@ def test_each_part_is_kept_as_it_was_in_its_own_best_epoch(tmp_path: Path) -> No
     assert checkpoint.notes(tmp_path / CHECKPOINT)["epochs"] == {"canal_ap": 0, "disc_height": 1}
 
 
-def test_a_checkpoint_of_one_trunk_gives_it_to_both_parts(tmp_path: Path) -> None:
-    """Format 1, the paper's CNN: the same answers as before."""
+def test_a_checkpoint_of_one_trunk_is_refused_but_begins_a_training_with_it_in_both_parts(
+    tmp_path: Path,
+) -> None:
+    """Format 1, the paper's CNN on one patch: of that patch the same answers as before."""
     torch.manual_seed(2)
     height, canal = (MeasurementNet().parts[part] for part in ("disc_height", "canal_ap"))
     old = {f"blocks.{key}": value for key, value in height.blocks.state_dict().items()}
@@ -194,19 +200,22 @@ def test_a_checkpoint_of_one_trunk_gives_it_to_both_parts(tmp_path: Path) -> Non
         old |= {f"{name}.{key}": value for key, value in part.values.state_dict().items()}
     old |= {"target_mean": torch.arange(5.0), "target_std": torch.full((5,), 2.0)}
     torch.save({"format": 1, "weights": old, "notes": {}}, tmp_path / "old.pt")
-    patches = torch.randn(2, 4, 64, 64, 32)
+    patch = torch.randn(2, 4, 64, 64, 32)
     with torch.inference_mode():
-        features = height.eval().hidden(height.blocks(patches))
+        features = height.eval().hidden(height.blocks(patch))
         wanted = torch.cat([height.values(features), canal.values(features)], dim=1) * 2 + torch.arange(5.0)
-        found = torch.cat(checkpoint.load(tmp_path / "old.pt")(patches), dim=1)
+        begun = checkpoint.load_to_begin_with(tmp_path / "old.pt")
+        found = torch.cat(begun(torch.cat([patch, patch], dim=1)), dim=1)
     torch.testing.assert_close(found, wanted)
+    with pytest.raises(ModelError, match="trained on other patches"):
+        checkpoint.load(tmp_path / "old.pt")
 
 
 def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = MeasurementNet(target_mean=(7, 8, 6, 7, 13), target_std=(1, 1, 1, 1, 2)).eval()
     checkpoint.save(tmp_path / "cnn.pt", network)
-    patches = torch.randn(1, 4, 64, 64, 32)
+    patches = torch.randn(1, 8, 64, 64, 32)
     with torch.inference_mode():
         for ours, theirs in zip(checkpoint.load(tmp_path / "cnn.pt")(patches), network(patches), strict=True):
             torch.testing.assert_close(ours, theirs)
@@ -247,8 +256,8 @@ def _bars(count: int) -> Samples:
     """Patches of one bar each, whose thickness is every target."""
     rng = np.random.default_rng(0)
     thickness = rng.integers(2, 14, count)
-    masks = np.zeros((count, 3, 64, 64, 32), np.uint8)
+    masks = np.zeros((count, 2, 3, 64, 64, 32), np.uint8)
     for i, t in enumerate(thickness):
-        masks[i, 1, 30 : 30 + t, 20:44] = 255
+        masks[i, :, 1, 30 : 30 + t, 20:44] = 255
     targets = np.repeat(thickness[:, None], len(TARGETS), axis=1).astype(np.float32)
-    return Samples(rng.standard_normal((count, 64, 64, 32)).astype(np.float16), masks, targets)
+    return Samples(rng.standard_normal((count, 2, 64, 64, 32)).astype(np.float16), masks, targets)

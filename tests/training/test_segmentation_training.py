@@ -16,7 +16,6 @@ from spine_export.networks import HALF_OUTPUT_TOLERANCE, export_nnunet
 from spine_export.nnunet_folder import read_results_folder
 from spine_training import dataset, segment
 from spine_training.cli import main
-from spine_training.data import training_seeds
 from spine_training.loss import BorderCrossEntropy
 from spine_training.nnunet_trainer import CE_CLASS_WEIGHTS
 from spine_training.plans import (
@@ -51,11 +50,11 @@ def test_phantoms_outside_the_training_seeds_are_refused_before_anything_is_draw
 
 
 def test_a_contrast_passes_over_the_seeds_of_others() -> None:
-    seeds = training_seeds(8000, 5, "t1")
+    seeds = dataset.training_seeds(8000, 5, ["t1"])
     between = range(8000, seeds[-1] + 1)
     assert seeds == [seed for seed in between if dataset.phantom_config(seed).contrast == "t1"]
     assert len(seeds) == 5 < len(between)
-    assert training_seeds(8000, 5, None) == [8000, 8001, 8002, 8003, 8004]
+    assert dataset.training_seeds(8000, 5) == [8000, 8001, 8002, 8003, 8004]
 
 
 def test_the_plans_are_the_papers(tiny_workspace: Workspace) -> None:

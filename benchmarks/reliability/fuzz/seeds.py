@@ -48,7 +48,7 @@ def seeds(stub: Any) -> dict[str, pb.ModelInferRequest]:
     good["report"] = _follow(_ask(stub, good["identify"]), "report", ("FINDINGS", "PATCHES"))
     rng = np.random.default_rng(0)
     good["nnunet"] = request("nnunet", {"PATCH": rng.random((1, 1, 128, 128, 64), np.float32)})
-    good["measure_cnn"] = request("measure_cnn", {"PATCHES": rng.random((1, 4, 64, 64, 32), np.float32)})
+    good["measure_cnn"] = request("measure_cnn", {"PATCHES": rng.random((1, 8, 64, 64, 32), np.float32)})
     return good
 
 

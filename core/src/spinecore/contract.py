@@ -86,7 +86,7 @@ class Model:
     max_batch_size: int = 0
 
 
-MEASURE_CHANNELS = 4
+MEASURE_CHANNELS = 8
 MEASURE_PATCH_SHAPE = (64, 64, 32)
 NETWORK_BATCH = 4
 MEASURE_BATCH = 32
@@ -366,12 +366,12 @@ def decode_classes(classes: Bytes, *, shape_zyx: tuple[int, int, int]) -> Bytes:
 
 
 def encode_patches(patches: AnyArray) -> dict[str, AnyArray]:
-    """The tensor PATCHES from the patches (N, 4, 64, 64, 32) of N discs, by name; N may be 0."""
+    """The tensor PATCHES from the patches (N, 8, 64, 64, 32) of N discs, by name; N may be 0."""
     return {PATCHES.name: np.ascontiguousarray(patches, dtype="<f4").reshape(-1).view(np.uint8)}
 
 
 def decode_patches(patches: Bytes) -> npt.NDArray[np.float32]:
-    """Read the tensor PATCHES as (N, 4, 64, 64, 32) float32, a view. InputError ``patches``."""
+    """Read the tensor PATCHES as (N, 8, 64, 64, 32) float32, a view. InputError ``patches``."""
     shape = (MEASURE_CHANNELS, *MEASURE_PATCH_SHAPE)
     patch_bytes = 4 * math.prod(shape)
     if patches.dtype != np.uint8 or patches.size % patch_bytes or patches.size > MEASURE_BATCH * patch_bytes:

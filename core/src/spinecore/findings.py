@@ -37,7 +37,7 @@ ROLES: dict[str, Class] = {
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """labels (Z, Y, X) uint8 on the input grid, patches (N, 4, 64, 64, 32) float32, document (JSON-ready).
+    """labels (Z, Y, X) uint8 on the input grid, patches (N, 8, 64, 64, 32) float32, document (JSON-ready).
 
     Without any disc there is one patch of zeros, and ``document["discs"]`` is empty.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from spinecore.errors import ModelError
-from spinecore.patches import PATCH_CHANNELS, PATCH_SPACING_MM, POSTERIOR_SHIFT_MM
+from spinecore.patches import DESCRIPTION, PATCH_CHANNELS
 from spinecore.patches import PATCH_SHAPE as PATCH_GRID
 
 FORMAT = 1
@@ -17,6 +17,8 @@ CNN_INPUT = "PATCHES"
 CNN_OUTPUTS = ("DISC_HEIGHT_MM", "CANAL_AP_MM")
 PATCH_SHAPE = (PATCH_CHANNELS, *PATCH_GRID)
 FLOAT_TOLERANCE = 1e-4
+PATCHES = ("around the disc", "around the canal")
+CHANNELS = ("image, z-scored over the patch", "vertebral bodies", "this disc", "canal")
 HEIGHTS = ("anterior", "middle", "posterior", "mean")
 
 
@@ -46,9 +48,8 @@ def describe_cnn(*, name: str, version: str, sha256: str, trained_on: str) -> st
         "trained_on": trained_on,
         "patch_shape": list(PATCH_SHAPE),
         "patch_axes": ["channel", "caudal to cranial", "posterior to anterior", "right to left"],
-        "patch_spacing_mm": list(PATCH_SPACING_MM),
-        "posterior_shift_mm": POSTERIOR_SHIFT_MM,
-        "channels": ["image, z-scored over the patch", "vertebral bodies", "this disc", "canal"],
+        **DESCRIPTION,
+        "channels": [f"{patch}: {channel}" for patch in PATCHES for channel in CHANNELS],
         "outputs": {"DISC_HEIGHT_MM": list(HEIGHTS), "CANAL_AP_MM": ["canal_ap"]},
         "unit": "mm",
     }

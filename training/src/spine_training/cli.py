@@ -9,9 +9,12 @@ from datetime import date
 from pathlib import Path
 
 from spine_training.dataset import CONTRAST_WEIGHTS, SeedError
+from spine_training.measurement.samples import SamplesError
 from spine_training.pairs.errors import PairError
 from spine_training.plans import NetworkSizeError
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
+
+MEASURE_SETTINGS = ("phantoms", "first", "contrast", "epochs", "seed", "learning_rate", "only")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
-    except (PairError, NetworkSizeError, SeedError) as error:
+    except (PairError, NetworkSizeError, SeedError, SamplesError) as error:
         parser.exit(2, f"spine-train: {error}\n")
 
 
@@ -46,12 +49,7 @@ def _add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     data.add_argument(
         "--training", type=int, default=240, metavar="N", help="training phantoms, by their seeds"
     )
-    data.add_argument(
-        "--first", type=int, default=0, metavar="SEED", help="the first of these seeds, from 0 to 9999"
-    )
-    data.add_argument(
-        "--contrast", choices=list(CONTRAST_WEIGHTS), help="pass over training seeds of any other contrast"
-    )
+    _add_seeds(data)
     data.add_argument(
         "--validation", type=int, default=24, metavar="N", help="validation phantoms (seeds from 10000)"
     )
@@ -67,6 +65,19 @@ def _add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     data.add_argument("--patch", type=int, nargs=3, metavar=("S", "A", "R"), help="default: the paper's")
     data.add_argument("--features", type=int, nargs="+", metavar="N", help="widths of the demo network")
     data.set_defaults(run=_data)
+
+
+def _add_seeds(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--first", type=int, default=0, metavar="SEED", help="the first training seed, from 0 to 9999"
+    )
+    command.add_argument(
+        "--contrast",
+        nargs="+",
+        default=[],
+        choices=list(CONTRAST_WEIGHTS),
+        help="pass over training seeds of any other",
+    )
 
 
 def _add_labels(command: argparse.ArgumentParser) -> None:
@@ -106,6 +117,7 @@ def _add_measure(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     measure.add_argument(
         "--phantoms", type=int, metavar="N", help="training phantoms (default: 400, or none with --pairs)"
     )
+    _add_seeds(measure)
     measure.add_argument("--pairs", type=Path, metavar="FOLDER", help="learn from a site's pairs as well")
     _add_labels(measure)
     measure.add_argument("--epochs", type=int, default=30)
@@ -183,7 +195,7 @@ def _data(options: argparse.Namespace) -> None:
             training=options.training,
             validation=options.validation,
             first=options.first,
-            contrast=options.contrast,
+            contrasts=options.contrast,
             size=size,
         )
     else:
@@ -244,6 +256,8 @@ def _measure(options: argparse.Namespace) -> None:
         start_from=options.start_from,
         learning_rate=options.learning_rate,
         only=options.only,
+        first=options.first,
+        contrasts=options.contrast,
     )
     _record_measure(options, checkpoint)
     print(checkpoint)
@@ -257,9 +271,7 @@ def _record_measure(options: argparse.Namespace, checkpoint: Path) -> None:
     curve = checkpoint.parent / CURVE
     draw_curve(curve, x="epoch")
     files = {path.name: path for path in (checkpoint, curve)}
-    chosen = {
-        name: getattr(options, name) for name in ("phantoms", "epochs", "seed", "learning_rate", "only")
-    }
+    chosen = {name: getattr(options, name) for name in MEASURE_SETTINGS}
     told = {"pairs": options.pairs is not None, "started_anew": options.start_from is not None}
     settings = {**chosen, **told}
     write_provenance(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from spine_training.dataset import (
-    TRAINING_SEEDS,
     VALIDATION_SEEDS,
-    SeedError,
-    phantom_config,
     preprocess_cases,
     preprocessed_cases,
+    training_seeds,
     write_dataset_json,
     write_phantoms,
     write_splits,
@@ -22,7 +20,7 @@ from spine_training.plans import NetworkSize, make_plans
 from spine_training.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from spinecore.phantom import Contrast
 
@@ -35,17 +33,17 @@ def prepare_data(
     training: int,
     validation: int,
     first: int = 0,
-    contrast: Contrast | None = None,
+    contrasts: Sequence[Contrast] = (),
     size: NetworkSize | None = None,
 ) -> list[str]:
     """Bring the dataset to `training` phantoms from seed `first` on and `validation` phantoms.
 
-    With a `contrast`, training seeds of any other are passed over, so that it gets more weight.
+    With `contrasts`, training seeds of any other are passed over, so that these get more weight.
 
     Returns the names preprocessed now. The plans are made once, from the first cases. A training that is
     running picks new cases up. SeedError for seeds that are not for training.
     """
-    seeds = _interleaved(training_seeds(first, training, contrast), VALIDATION_SEEDS[:validation])
+    seeds = _interleaved(training_seeds(first, training, contrasts), VALIDATION_SEEDS[:validation])
     workspace.activate()
     if not workspace.plans_file.exists():
         write_phantoms(workspace, seeds[:PLANNING_CASES])
@@ -61,20 +59,6 @@ def prepare_data(
     write_dataset_json(workspace)
     write_splits(workspace)
     return added
-
-
-def training_seeds(first: int, count: int, contrast: Contrast | None) -> list[int]:
-    """The first `count` training seeds from `first` on, of one contrast only where it is given."""
-    candidates: Iterable[int] = TRAINING_SEEDS[first:] if first in TRAINING_SEEDS else ()
-    if contrast is not None:
-        candidates = (seed for seed in candidates if phantom_config(seed).contrast == contrast)
-    seeds = list(islice(candidates, count))
-    if len(seeds) < count or first not in TRAINING_SEEDS:
-        asked = f"{count} of contrast {contrast}" if contrast else f"{count}"
-        raise SeedError(
-            f"training phantoms have seeds 0 to {TRAINING_SEEDS.stop - 1}; got {asked} from {first} on"
-        )
-    return seeds
 
 
 def _interleaved(training: Sequence[int], validation: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ import json
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +23,7 @@ from spine_training.workspace import PAPER_CONFIGURATION, Workspace
 from spinecore.labels import Class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from spinecore.phantom import Contrast, Phantom, PhantomConfig, Region
@@ -43,6 +44,19 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 class SeedError(ValueError):
     """Seeds that do not belong to what they were to be drawn for."""
+
+
+def training_seeds(first: int, count: int, contrasts: Sequence[Contrast] = ()) -> list[int]:
+    """The first `count` training seeds from `first` on, of these contrasts only where some are given."""
+    known = TRAINING_SEEDS[first:] if first in TRAINING_SEEDS else ()
+    wanted = (seed for seed in known if not contrasts or phantom_config(seed).contrast in contrasts)
+    seeds = list(islice(wanted, count))
+    if len(seeds) < count or not known:
+        asked = " of contrast ".join([f"{count}", *([" or ".join(contrasts)] if contrasts else [])])
+        raise SeedError(
+            f"training phantoms have seeds 0 to {TRAINING_SEEDS.stop - 1}; got {asked} from {first} on"
+        )
+    return seeds
 
 
 def case_name(seed: int) -> str:

@@ -1,4 +1,8 @@
-"""The measurement CNN's checkpoint: weights and what they were trained on, readable with weights_only."""
+"""The measurement CNN's checkpoint: weights, the patches they were trained on, readable with weights_only.
+
+Format 1 had one trunk for both parts and one patch per disc. It cannot measure what is cut now, but a
+training can begin with it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 import torch
 
 from spine_training.measurement.network import PARTS, MeasurementNet
+from spinecore.patches import DESCRIPTION, check_description
 
 FORMAT = 2
 
@@ -19,16 +24,22 @@ def save(
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {key: _halved(value) if half else value for key, value in network.state_dict().items()}
     aside = path.with_suffix(".part")
-    torch.save({"format": FORMAT, "weights": weights, "notes": notes or {}}, aside)
+    content = {"format": FORMAT, "weights": weights, "patches": dict(DESCRIPTION), "notes": notes or {}}
+    torch.save(content, aside)
     aside.replace(path)
 
 
 def load(path: Path) -> MeasurementNet:
-    """The network in evaluation mode."""
+    """The network in evaluation mode. ModelError if it was trained on other patches than are cut."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    network = MeasurementNet()
-    network.load_state_dict(_parted(content["weights"]) if content["format"] == 1 else content["weights"])
-    return network.eval()
+    check_description({} if content["format"] == 1 else content["patches"])
+    return _network(content["weights"])
+
+
+def load_to_begin_with(path: Path) -> MeasurementNet:
+    """The network as a training's beginning, whatever the patches of its own training and format."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return _network(_parted(content["weights"]) if content["format"] == 1 else content["weights"])
 
 
 def notes(path: Path) -> dict[str, Any]:
@@ -36,8 +47,14 @@ def notes(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, map_location="cpu", weights_only=True)["notes"])
 
 
+def _network(weights: dict[str, torch.Tensor]) -> MeasurementNet:
+    network = MeasurementNet()
+    network.load_state_dict(weights)
+    return network.eval()
+
+
 def _parted(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Of format 1, where both parts had one trunk: each gets it, and all answers stay what they were."""
+    """Of format 1: the trunk for each part."""
     found = {key: value for key, value in weights.items() if key.startswith("target_")}
     for part in PARTS:
         for key, value in weights.items():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spinecore.disc_frame import DiscFrame
 from spinecore.findings import identify
 from spinecore.geometry import Volume
-from spinecore.patches import extract_patch
+from spinecore.patches import PATCH_SHAPE, extract_patch
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
@@ -32,10 +32,15 @@ _ORIENTATION_AXES = 3
 FloatArray = NDArray[np.float32]
 
 
+class SamplesError(ValueError):
+    """Kept patches that are not those of this version."""
+
+
 @dataclass(frozen=True)
 class Samples:
-    """`images` (N, 64, 64, 32) float16, z-scored; `masks` (N, 3, 64, 64, 32) uint8, 255 = inside;
-    `targets` (N, 5) float32 mm in the order of `network.TARGETS`."""
+    """`images` (N, 2, 64, 64, 32) float16, z-scored; `masks` (N, 2, 3, 64, 64, 32) uint8, 255 = inside;
+    `targets` (N, 5) float32 mm in the order of `network.TARGETS`. Of each disc two patches: its own and the
+    canal's."""
 
     images: NDArray[np.float16]
     masks: NDArray[np.uint8]
@@ -53,17 +58,23 @@ class Samples:
 
     @classmethod
     def load(cls, path: Path) -> Samples:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. SamplesError if a version that cut other patches wrote it."""
         with np.load(path) as content:
-            return cls(content["images"], content["masks"], content["targets"])
+            found = cls(content["images"], content["masks"], content["targets"])
+        if found.images.shape[1:] != (2, *PATCH_SHAPE):
+            raise SamplesError(
+                f"{path} holds patches of {found.images.shape[1:]}; expected {(2, *PATCH_SHAPE)}. An earlier "
+                "version cut them: delete its folder and they are cut anew."
+            )
+        return found
 
     @classmethod
     def from_patches(cls, patches: list[NDArray[np.float32]], targets: list[NDArray[np.float32]]) -> Samples:
-        """Pack (4, 64, 64, 32) float32 patches."""
-        stacked = np.stack(patches)
+        """Pack (8, 64, 64, 32) float32 patches."""
+        stacked = np.stack(patches).reshape(len(patches), 2, -1, *PATCH_SHAPE)
         return cls(
-            stacked[:, 0].astype(np.float16),
-            np.round(stacked[:, 1:] * 255).astype(np.uint8),
+            stacked[:, :, 0].astype(np.float16),
+            np.round(stacked[:, :, 1:] * 255).astype(np.uint8),
             np.stack(targets).astype(np.float32),
         )
 

@@ -17,10 +17,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from spine_training.dataset import (
-    TRAINING_SEEDS,
     VALIDATION_SEEDS,
     drawn_ahead,
     measured_phantom_config,
+    training_seeds,
 )
 from spine_training.measurement import checkpoint
 from spine_training.measurement.network import PARTS, TARGETS, MeasurementNet
@@ -29,6 +29,7 @@ from spine_training.measurement.samples import Samples, join, samples_of
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
+    from spinecore.phantom import Contrast
 
 BATCH_SIZE = 8
 AHEAD = 2  # batches prepared beside the training step
@@ -54,6 +55,8 @@ def train_measurement(
     start_from: Path | None = None,
     learning_rate: float = LEARNING_RATE,
     only: str | None = None,
+    first: int = 0,
+    contrasts: Sequence[Contrast] = (),
 ) -> Path:
     """Cut patches (kept in `folder`), train, and return the checkpoint of the best validation errors.
 
@@ -61,24 +64,27 @@ def train_measurement(
     `start_from` where one is given. Each of `network.PARTS` is kept as it was in its own best epoch, and what
     is no better than where it began is not kept; `only` trains that part and leaves the other alone.
 
-    With a segmentation `network` phantoms are cut as the server cuts them, and every fourth by its truth too:
+    Phantoms have training seeds from `first` on, of these `contrasts` only where some are given. With a
+    segmentation `network` phantoms are cut as the server cuts them, and every fourth by its truth too:
     from true masks alone the CNN learns to believe masks where they are wrong. With a site's `own` samples
     (training, validation) those validate, and phantoms only join the training.
     """
     validation = own[1] if own else cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
     parts = [own[0]] if own else []
+    seeds = training_seeds(first, phantoms, contrasts)
     if phantoms:
-        share = 1 if network is None else TRUE_SHARE
-        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms:share], None))
+        parts.append(cached_samples(folder, seeds[:: 1 if network is None else TRUE_SHARE], None))
     if phantoms and network is not None:
-        parts.append(cached_samples(folder, TRAINING_SEEDS[:phantoms], network))
+        parts.append(cached_samples(folder, seeds, network))
     training = join(parts)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
     known = folder / CHECKPOINT
     if start_from is not None and not known.exists():
-        checkpoint.save(known, checkpoint.load(start_from), notes={"started_from": start_from.name})
+        checkpoint.save(
+            known, checkpoint.load_to_begin_with(start_from), notes={"started_from": start_from.name}
+        )
     cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
     parts_trained = [only] if only else list(PARTS)
     run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate, parts_trained)
@@ -91,7 +97,7 @@ def train_measurement(
     return known
 
 
-def cached_samples(folder: Path, seeds: range, network: SegmentationModel | None) -> Samples:
+def cached_samples(folder: Path, seeds: Sequence[int], network: SegmentationModel | None) -> Samples:
     """Samples of the phantoms of `seeds`, cut once and kept under ``folder/true`` or ``folder/served``."""
     files = {seed: folder / ("true" if network is None else "served") / f"{seed:05d}.npz" for seed in seeds}
     missing = [measured_phantom_config(seed) for seed, path in files.items() if not path.exists()]
@@ -131,7 +137,8 @@ def measure(network: MeasurementNet, samples: Samples) -> NDArray[np.float64]:
     with torch.inference_mode():
         for start in range(0, len(samples), BATCH_SIZE):
             images, masks, _ = _tensors(samples, np.arange(len(samples))[start : start + BATCH_SIZE])
-            answers.append(torch.cat(network(torch.cat([images[:, None], masks], dim=1)), dim=1))
+            patches = torch.cat([images[:, :, None], masks], dim=2).flatten(1, 2)
+            answers.append(torch.cat(network(patches), dim=1))
     return np.asarray(torch.cat(answers), dtype=np.float64)
 
 
@@ -172,10 +179,12 @@ class _Run:
         averaged = cast("MeasurementNet", self.average.module)
         errors = evaluate(averaged, validation)
         self.record(number, float(np.mean(losses)), errors)
-        better = [p for p in self.parts if errors[PARTS[p]].mean() < self.best[PARTS[p]].mean()]
+        better = [
+            p for p in self.parts if errors[PARTS[p].targets].mean() < self.best[PARTS[p].targets].mean()
+        ]
         for part in better:
             self.kept.parts[part].load_state_dict(averaged.parts[part].state_dict())
-            self.best[PARTS[part]] = errors[PARTS[part]]
+            self.best[PARTS[part].targets] = errors[PARTS[part].targets]
             self.epochs[part] = number
         if better:
             mse = dict(zip(TARGETS, self.best.tolist(), strict=True))
@@ -183,8 +192,8 @@ class _Run:
                 self.folder / CHECKPOINT, self.kept, notes={"epochs": self.epochs, "validation_mse_mm2": mse}
             )
 
-    def batches(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches of (patches, targets in mm); the last partial one is left out."""
+    def batches(self, samples: Samples) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Shuffled batches of each part's patches and of targets in mm; the last partial one is left out."""
         order = torch.randperm(len(samples), generator=self.generator).numpy()
         starts = range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE)
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as ahead:
@@ -195,21 +204,23 @@ class _Run:
                     coming.append(ahead.submit(self._batch, samples, order[later : later + BATCH_SIZE]))
                 yield coming.pop(0).result()
 
-    def _batch(self, samples: Samples, which: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _batch(self, samples: Samples, which: NDArray[np.int64]) -> tuple[list[Tensor], Tensor]:
         images, masks, targets = _tensors(samples, which)
-        return perturb(images, masks, self.generator), targets
+        seen = [PARTS[part].patch for part in self.parts]
+        return [perturb(images[:, patch], masks[:, patch], self.generator) for patch in seen], targets
 
-    def step(self, patches: Tensor, targets: Tensor) -> float:
+    def step(self, patches: Sequence[Tensor], targets: Tensor) -> float:
         """One optimiser step on standardised targets; returns the loss."""
         wanted = (targets - self.network.target_mean) / self.network.target_std
         with torch.autocast(
             "cpu", dtype=torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False)
         ):
-            patches = patches.to(memory_format=torch.channels_last_3d)
-            found = {part: self.network.parts[part](patches) for part in self.parts}
-        loss = torch.stack(
-            [(v.float() - wanted[:, PARTS[p]]).square().mean() for p, v in found.items()]
-        ).sum()
+            found = [
+                self.network.parts[part](seen.to(memory_format=torch.channels_last_3d))
+                for part, seen in zip(self.parts, patches, strict=True)
+            ]
+        pairs = zip(found, (wanted[:, PARTS[part].targets] for part in self.parts), strict=True)
+        loss = torch.stack([(ours.float() - theirs).square().mean() for ours, theirs in pairs]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

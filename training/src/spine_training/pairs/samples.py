@@ -63,7 +63,7 @@ def _samples(pairs: Sequence[Pair], table: LabelTable, name: str) -> Samples:
 
 
 def samples_of(pair: Pair, table: LabelTable) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Patch (4, 64, 64, 32) and target (5,) mm of every disc of a pair that has all its lengths."""
+    """Patches (8, 64, 64, 32) and target (5,) mm of every disc of a pair that has all its lengths."""
     volume = read_pair(pair, table)
     reference = case_of_pair(pair, table).reference
     found = identify(volume.classes, Volume(np.asarray(volume.image)[None], volume.affine))
