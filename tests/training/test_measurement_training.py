@@ -244,7 +244,9 @@ def test_a_cnn_that_leans_to_the_mean_is_straightened(
     truth = Samples(bars.images, bars.masks, wanted)
     straighten(tmp_path / "cnn.pt", truth)
     np.testing.assert_array_equal(measure(checkpoint.load(tmp_path / "cnn.pt"), bars), plain)
+    assert evaluate(network, truth).min() > 1e-4
     monkeypatch.setattr("spine_training.measurement.train.STRAIGHT_COUNT", len(bars))
+    assert evaluate(network, truth).max() < 1e-6  # tells what straightening will leave
     for _ in range(2):
         straighten(tmp_path / "cnn.pt", truth)
         found = measure(checkpoint.load(tmp_path / "cnn.pt"), bars)

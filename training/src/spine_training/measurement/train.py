@@ -117,17 +117,24 @@ def straighten(path: Path, samples: Samples) -> None:
     if len(samples) < STRAIGHT_COUNT:
         return
     cnn, notes = checkpoint.load(path), checkpoint.notes(path)
-    found = measure(cnn, samples)
-    lines = [np.polyfit(found[:, i], samples.targets[:, i], 1) for i in range(len(TARGETS))]
-    slope, offset = (torch.tensor(np.array(part), dtype=torch.float32) for part in zip(*lines, strict=True))
+    slope, offset = torch.tensor(_lines(measure(cnn, samples), samples), dtype=torch.float32)
     cnn.target_mean.mul_(slope).add_(offset)
     cnn.target_std.mul_(slope)
     checkpoint.save(path, cnn, notes={**notes, "straightened_by": [round(float(s), 4) for s in slope]})
 
 
+def _lines(found: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]:
+    """(2, 5) slope and offset of the truth over answers `found` (N, 5), by least squares."""
+    return np.array([np.polyfit(*pair, 1) for pair in zip(found.T, samples.targets.T, strict=True)]).T
+
+
 def evaluate(network: MeasurementNet, samples: Samples) -> NDArray[np.float64]:
-    """(5,) mean squared error in mm², in the order of TARGETS, on unchanged patches."""
-    return np.asarray(np.square(measure(network, samples) - samples.targets).mean(axis=0))
+    """(5,) mean squared error in mm² that `straighten` by these unchanged patches leaves, as in TARGETS."""
+    found = measure(network, samples)
+    if len(samples) >= STRAIGHT_COUNT:
+        slope, offset = _lines(found, samples)
+        found = slope * found + offset
+    return np.asarray(np.square(found - samples.targets).mean(axis=0))
 
 
 def measure(network: MeasurementNet, samples: Samples) -> NDArray[np.float64]:
