@@ -14,11 +14,12 @@ from spine_training.demo import export_demo
 from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
 from spine_training.measurement.perturb import perturb
-from spine_training.measurement.samples import Samples
+from spine_training.measurement.samples import Samples, join
 from spine_training.measurement.train import (
     BATCH_SIZE,
     CHECKPOINT,
     _Run,
+    cached_samples,
     evaluate,
     measure,
     straighten,
@@ -28,7 +29,7 @@ from spine_training.workspace import Workspace
 from spinecore.disc_frame import DiscFrame
 from spinecore.errors import ModelError
 from spinecore.patches import DISC_SPACING_MM, POSTERIOR_SHIFT_MM
-from spinecore.phantom import PhantomConfig, make_phantom
+from spinecore.phantom import Phantom, PhantomConfig, make_phantom
 
 
 def test_the_network_is_the_papers() -> None:
@@ -117,6 +118,20 @@ def test_samples_survive_the_disc(tmp_path: Path) -> None:
     Samples(made.images[:, 0], made.masks[:, 0], made.targets).save(tmp_path / "old.npz")
     with pytest.raises(samples.SamplesError, match="delete its folder"):
         Samples.load(tmp_path / "old.npz")
+
+
+def test_a_phantom_without_a_disc_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def none(phantom: Phantom, **_: object) -> Samples:
+        drawn.append(phantom.config.seed)
+        return Samples.from_patches([], [])
+
+    monkeypatch.setattr("spine_training.measurement.train.samples_of", none)
+    for _ in range(2):
+        (found,) = cached_samples(tmp_path, [5], None)
+        assert len(join([found, _bars(2)])) == 2
+    assert drawn == [5]
 
 
 def test_training_learns_a_thickness(tmp_path: Path) -> None:

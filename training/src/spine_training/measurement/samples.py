@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spine_training.measurement.network import TARGETS
 from spinecore.disc_frame import DiscFrame
 from spinecore.findings import identify
 from spinecore.geometry import Volume
-from spinecore.patches import PATCH_SHAPE, extract_patch
+from spinecore.patches import PATCH_CHANNELS, PATCH_SHAPE, extract_patch
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
@@ -71,11 +72,11 @@ class Samples:
     @classmethod
     def from_patches(cls, patches: list[NDArray[np.float32]], targets: list[NDArray[np.float32]]) -> Samples:
         """Pack (8, 64, 64, 32) float32 patches."""
-        stacked = np.stack(patches).reshape(len(patches), 2, -1, *PATCH_SHAPE)
+        stacked = np.reshape(patches, (len(patches), 2, PATCH_CHANNELS // 2, *PATCH_SHAPE))
         return cls(
             stacked[:, :, 0].astype(np.float16),
             np.round(stacked[:, :, 1:] * 255).astype(np.uint8),
-            np.stack(targets).astype(np.float32),
+            np.reshape(targets, (len(patches), len(TARGETS))).astype(np.float32),
         )
 
 
@@ -89,8 +90,8 @@ def join(parts: Iterable[Samples]) -> Samples:
     )
 
 
-def samples_of(phantom: Phantom, *, network: SegmentationModel | None = None) -> Samples | None:
-    """Every complete disc of a phantom; None if it shows none.
+def samples_of(phantom: Phantom, *, network: SegmentationModel | None = None) -> Samples:
+    """Every complete disc of a phantom, of which there may be none.
 
     Without `network` each disc is cut in its jittered true frame, with it as the server cuts it.
     """
@@ -98,8 +99,6 @@ def samples_of(phantom: Phantom, *, network: SegmentationModel | None = None) ->
         cut = list(jittered_patches(phantom, np.random.default_rng([phantom.config.seed, 64])))
     else:
         cut = list(served_patches(phantom, network.classes(Volume(phantom.image[None], phantom.affine))))
-    if not cut:
-        return None
     return Samples.from_patches([patch for patch, _ in cut], [target for _, target in cut])
 
 

@@ -37,7 +37,7 @@ LEARNING_RATE = 1e-3
 BETAS = (0.9, 0.999)
 AVERAGE_DECAY = 0.998  # per step; what is validated and kept is this average of the weights
 DECAY, DECAY_EPOCHS = 0.9, 10
-VALIDATION_PHANTOMS = 24
+VALIDATION_PHANTOMS = 60
 STRAIGHT_COUNT = 60  # discs; the line of fewer is worse than none
 TRUE_SHARE = 4  # with a segmentation network, every fourth training phantom is also cut in its true frames
 CHECKPOINT = "measurement.pt"
@@ -69,14 +69,17 @@ def train_measurement(
     from true masks alone the CNN learns to believe masks where they are wrong. With a site's `own` samples
     (training, validation) those validate, and phantoms only join the training.
     """
-    validation = own[1] if own else cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network)
-    parts = [own[0]] if own else []
+    validation = (
+        own[1] if own else join(cached_samples(folder, VALIDATION_SEEDS[:VALIDATION_PHANTOMS], network))
+    )
+    samples = [own[0]] if own else []
     seeds = training_seeds(first, phantoms, contrasts)
     if phantoms:
-        parts.append(cached_samples(folder, seeds[:: 1 if network is None else TRUE_SHARE], None))
+        samples += cached_samples(folder, seeds[:: 1 if network is None else TRUE_SHARE], None)
     if phantoms and network is not None:
-        parts.append(cached_samples(folder, seeds, network))
-    training = join(parts)
+        samples += cached_samples(folder, seeds, network)
+    training = join(samples)
+    samples.clear()  # gigabytes, twice
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
@@ -86,8 +89,8 @@ def train_measurement(
             known, checkpoint.load_to_begin_with(start_from), notes={"started_from": start_from.name}
         )
     cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
-    parts_trained = [only] if only else list(PARTS)
-    run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate, parts_trained)
+    parts = [only] if only else list(PARTS)
+    run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate, parts)
     if known.exists():
         run.begin_with(evaluate(cnn, validation))
     for epoch in tqdm(range(epochs), desc="measurement", unit="epoch"):
@@ -97,14 +100,13 @@ def train_measurement(
     return known
 
 
-def cached_samples(folder: Path, seeds: Sequence[int], network: SegmentationModel | None) -> Samples:
-    """Samples of the phantoms of `seeds`, cut once and kept under ``folder/true`` or ``folder/served``."""
+def cached_samples(folder: Path, seeds: Sequence[int], network: SegmentationModel | None) -> list[Samples]:
+    """Samples of each phantom of `seeds`, cut once and kept under ``folder/true`` or ``folder/served``."""
     files = {seed: folder / ("true" if network is None else "served") / f"{seed:05d}.npz" for seed in seeds}
     missing = [measured_phantom_config(seed) for seed, path in files.items() if not path.exists()]
     for phantom in drawn_ahead(tqdm(missing, desc="patches", unit="phantom", disable=not missing)):
-        if (found := samples_of(phantom, network=network)) is not None:
-            found.save(files[phantom.config.seed])
-    return join(Samples.load(path) for path in files.values() if path.exists())
+        samples_of(phantom, network=network).save(files[phantom.config.seed])
+    return [Samples.load(path) for path in files.values()]
 
 
 def straighten(path: Path, samples: Samples) -> None:
