@@ -50,7 +50,9 @@ class SampleGrid:
 
         Where the window ends inside the volume it ends beyond the grid, so cropping changes no sample.
         """
-        matrix, offset = self._to_voxel(affine, frame)
+        return self._window(shape, *self._to_voxel(affine, frame))
+
+    def _window(self, shape: tuple[int, ...], matrix: FloatArray, offset: FloatArray) -> Window:
         reach = matrix * (np.array(self.shape) - 1)
         lowest = np.floor(offset + np.minimum(reach, 0).sum(axis=1)).astype(int) - 1
         highest = np.ceil(offset + np.maximum(reach, 0).sum(axis=1)).astype(int) + 2
@@ -65,12 +67,12 @@ class SampleGrid:
 
         Beyond the centres of the volume's outermost voxels comes `outside`, or with None the nearest voxel.
         """
-        window = self.window(volume.shape, affine, frame)
-        matrix, offset = self._to_voxel(crop_affine(affine, window), frame)
+        matrix, offset = self._to_voxel(affine, frame)
+        window = self._window(volume.shape, matrix, offset)
         sampled: npt.NDArray[np.float32] = ndimage.affine_transform(
             np.asarray(volume[window], dtype=np.float32),
             matrix,
-            offset=offset,
+            offset=offset - [part.start for part in window],
             output_shape=self.shape,
             output=np.float32,
             order=1,
