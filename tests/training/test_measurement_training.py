@@ -224,6 +224,13 @@ def test_a_checkpoint_of_one_trunk_is_refused_but_begins_a_training_with_it_in_b
     torch.testing.assert_close(found, wanted)
     with pytest.raises(ModelError, match="trained on other patches"):
         checkpoint.load(tmp_path / "old.pt")
+    bars = _bars(BATCH_SIZE)
+    chosen = {"phantoms": 0, "own": (bars, bars), "start_from": tmp_path / "old.pt"}
+    for left_alone in ({"epochs": 0}, {"epochs": 1, "only": "disc_height"}):
+        with pytest.raises(ModelError, match="trained on other patches"):
+            train_measurement(tmp_path / "run", **chosen, **left_alone)
+    kept = train_measurement(tmp_path / "run", epochs=1, **chosen)
+    assert set(checkpoint.notes(kept)["epochs"]) == {"disc_height", "canal_ap"}
 
 
 def test_a_checkpoint_reads_back_and_answers_in_mm(tmp_path: Path) -> None:

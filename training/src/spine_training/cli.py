@@ -13,6 +13,7 @@ from spine_training.measurement.samples import SamplesError
 from spine_training.pairs.errors import PairError
 from spine_training.plans import NetworkSizeError
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace
+from spinecore.errors import ModelError
 
 MEASURE_SETTINGS = ("phantoms", "first", "contrast", "epochs", "seed", "learning_rate", "only")
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
-    except (PairError, NetworkSizeError, SeedError, SamplesError) as error:
+    except (PairError, NetworkSizeError, SeedError, SamplesError, ModelError) as error:
         parser.exit(2, f"spine-train: {error}\n")
 
 

@@ -36,6 +36,11 @@ def load(path: Path) -> MeasurementNet:
     return _network(content["weights"])
 
 
+def sees_what_is_cut(path: Path) -> bool:
+    """Whether the network was trained on patches as they are cut now."""
+    return bool(torch.load(path, map_location="cpu", weights_only=True).get("patches") == DESCRIPTION)
+
+
 def load_to_begin_with(path: Path) -> MeasurementNet:
     """The network as a training's beginning, whatever the patches of its own training and format."""
     content = torch.load(path, map_location="cpu", weights_only=True)

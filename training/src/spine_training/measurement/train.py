@@ -63,6 +63,7 @@ def train_measurement(
     Goes on from that checkpoint if `folder` has one, with a fresh optimiser; otherwise from the checkpoint
     `start_from` where one is given. Each of `network.PARTS` is kept as it was in its own best epoch, and what
     is no better than where it began is not kept; `only` trains that part and leaves the other alone.
+    ModelError if a part would be left as it was for other patches than are cut.
 
     Phantoms have training seeds from `first` on, of these `contrasts` only where some are given. With a
     segmentation `network` phantoms are cut as the server cuts them, and every fourth by its truth too:
@@ -84,11 +85,15 @@ def train_measurement(
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # on a shared CPU, threads within a step mostly wait for one another
     known = folder / CHECKPOINT
-    if start_from is not None and not known.exists():
-        checkpoint.save(
-            known, checkpoint.load_to_begin_with(start_from), notes={"started_from": start_from.name}
-        )
-    cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
+    if start_from is None or known.exists():
+        cnn = checkpoint.load(known) if known.exists() else MeasurementNet(**_spread(training))
+    elif checkpoint.sees_what_is_cut(start_from) or only or not epochs:
+        cnn = checkpoint.load(start_from)
+        checkpoint.save(known, cnn, notes={"started_from": start_from.name})
+    else:
+        cnn = checkpoint.load_to_begin_with(
+            start_from
+        )  # none of its answers counts: they are for other patches
     parts = [only] if only else list(PARTS)
     run = _Run(cnn, torch.Generator().manual_seed(seed), folder, learning_rate, parts)
     if known.exists():
