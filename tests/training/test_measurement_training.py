@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from spine_training.dataset import SamplesError
 from spine_training.demo import export_demo
 from spine_training.measurement import checkpoint, samples
 from spine_training.measurement.network import TARGETS, MeasurementNet
@@ -116,7 +117,7 @@ def test_samples_survive_the_disc(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.masks, made.masks)
     np.testing.assert_array_equal(read.targets, made.targets)
     Samples(made.images[:, 0], made.masks[:, 0], made.targets).save(tmp_path / "old.npz")
-    with pytest.raises(samples.SamplesError, match="delete its folder"):
+    with pytest.raises(SamplesError, match="delete its folder"):
         Samples.load(tmp_path / "old.npz")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from spinecore.contract import MEASURE_BATCH, ONE_PATCH
 from spinecore.errors import InputError
 from spinecore.network_spec import NetworkSpec
 from spinecore.plan import Plan
@@ -18,7 +19,7 @@ from spinecore.workers import thread_count
 _DOUBLE, _FLOAT, _HALF = 8, 4, 2
 _SLAB = 6
 """Copies (float32) of a slab of `restore`: a class's fine logits, what they are made of, the best so far."""
-_PATCH_BYTES = 32 * 8 * 64 * 64 * 32 * _FLOAT
+_PATCH_BYTES = MEASURE_BATCH * math.prod(ONE_PATCH.dims) * _FLOAT
 """Of `identify`: as many patches as the measurement network takes."""
 _PREPROCESS_FINE, _PREPROCESS_COARSE = 5, 6
 """Copies (float32) of the input and of the resampled volume that `preprocess` holds, its threads apart."""

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from spine_training.dataset import CONTRAST_WEIGHTS, SeedError
-from spine_training.measurement.samples import SamplesError
+from spine_training.dataset import CONTRAST_WEIGHTS, SamplesError, SeedError
 from spine_training.pairs.errors import PairError
 from spine_training.plans import NetworkSizeError
 from spine_training.workspace import DEMO_CONFIGURATION, PAPER_CONFIGURATION, Workspace

@@ -46,13 +46,17 @@ class SeedError(ValueError):
     """Seeds that do not belong to what they were to be drawn for."""
 
 
+class SamplesError(ValueError):
+    """Kept patches that are not those of this version."""
+
+
 def training_seeds(first: int, count: int, contrasts: Sequence[Contrast] = ()) -> list[int]:
     """The first `count` training seeds from `first` on, of these contrasts only where some are given."""
     known = TRAINING_SEEDS[first:] if first in TRAINING_SEEDS else ()
     wanted = (seed for seed in known if not contrasts or phantom_config(seed).contrast in contrasts)
     seeds = list(islice(wanted, count))
     if len(seeds) < count or not known:
-        asked = " of contrast ".join([f"{count}", *([" or ".join(contrasts)] if contrasts else [])])
+        asked = f"{count} of contrast {' or '.join(contrasts)}" if contrasts else f"{count}"
         raise SeedError(
             f"training phantoms have seeds 0 to {TRAINING_SEEDS.stop - 1}; got {asked} from {first} on"
         )

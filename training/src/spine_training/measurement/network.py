@@ -18,7 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-CHANNELS = 4
+from spinecore.patches import PATCH_CHANNELS
+
+CHANNELS = PATCH_CHANNELS // 2  # of each of a disc's two patches
 FEATURES = (8, 16, 32, 64, 128)
 HIDDEN = 128
 DROPOUT = 0.3

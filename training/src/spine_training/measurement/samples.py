@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spine_training.measurement.network import TARGETS
+from spine_training.dataset import SamplesError
+from spine_training.measurement.network import CHANNELS, TARGETS
 from spinecore.disc_frame import DiscFrame
 from spinecore.findings import identify
 from spinecore.geometry import Volume
-from spinecore.patches import PATCH_CHANNELS, PATCH_SHAPE, extract_patch
+from spinecore.patches import PATCH_SHAPE, extract_patch
 
 if TYPE_CHECKING:
     from spine_training.evaluate import SegmentationModel
@@ -31,10 +32,6 @@ MATCH_MM = 6.0
 _ORIENTATION_AXES = 3
 
 FloatArray = NDArray[np.float32]
-
-
-class SamplesError(ValueError):
-    """Kept patches that are not those of this version."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Samples:
     @classmethod
     def from_patches(cls, patches: list[NDArray[np.float32]], targets: list[NDArray[np.float32]]) -> Samples:
         """Pack (8, 64, 64, 32) float32 patches."""
-        stacked = np.reshape(patches, (len(patches), 2, PATCH_CHANNELS // 2, *PATCH_SHAPE))
+        stacked = np.reshape(patches, (len(patches), 2, CHANNELS, *PATCH_SHAPE))
         return cls(
             stacked[:, :, 0].astype(np.float16),
             np.round(stacked[:, :, 1:] * 255).astype(np.uint8),
